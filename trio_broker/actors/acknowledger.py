@@ -1,0 +1,49 @@
+"""The acknowledger: tells publishers that their messages have been routed (and stored where they must be).
+
+Invariant: a PUBACK or PUBREC leaves when the promise it stands for is true, in the order of what it answers
+[MQTT-4.6.0-2, 4.6.0-3]; one turn of the router costs one wake-up, however many publishers it was for.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_broker.actors.actor import Actor
+from trio_broker.actors.connection import Connection
+from trio_broker.protocol.message import Run
+
+if TYPE_CHECKING:
+    from trio_broker.actors.core import Core
+
+log = logging.getLogger("trio_broker.acknowledger")
+
+MAILBOX = 256
+
+
+class Acknowledger(Actor):
+    """Takes lists of routed runs."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__("acknowledger", MAILBOX)
+        self.core = core
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        try:
+            while True:
+                settled: list[Run] = await self._receive.receive()
+                by_publisher: dict[Connection, list[Run]] = {}
+                for run in settled:
+                    publisher = run.publisher
+                    assert isinstance(publisher, Connection)
+                    by_publisher.setdefault(publisher, []).append(run)
+                for connection, runs in by_publisher.items():
+                    try:
+                        connection.acknowledge(runs)
+                    except Exception as error:
+                        connection.crash(error)
+        finally:
+            self.end()

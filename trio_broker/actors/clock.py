@@ -1,0 +1,41 @@
+"""One clock for all: Trio's time for deadlines, wall-clock time for what people and restarts see.
+
+Invariant: both run together, so under a mock clock the wall-clock times agree with the time that has passed.
+"""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+
+class Clock:
+    """Wall clock = the wall clock at the start plus the Trio time that has passed since."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - trio.current_time()
+        # A mock clock has no relation to the machine's clock; only a real one can drift away from it.
+        self.is_real = type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
+        self.started_at = self.wall_ms(trio.current_time())
+
+    def now(self) -> float:
+        """Trio time in seconds."""
+        return trio.current_time()
+
+    def wall_ms(self, now: float) -> int:
+        """Milliseconds since the epoch at the Trio time `now`."""
+        return int((now + self._offset) * 1000)
+
+    def wall_ns(self, now: float) -> int:
+        """Nanoseconds since the epoch at the Trio time `now`."""
+        return int((now + self._offset) * 1e9)
+
+    def trio_time(self, wall_ms: int) -> float:
+        """The Trio time at which the wall clock shows `wall_ms`."""
+        return wall_ms / 1000 - self._offset
+
+    def synchronize(self) -> None:
+        """Follow the machine's clock when it was set; message ids and stamps never go back all the same."""
+        if self.is_real:
+            self._offset = time.time() - trio.current_time()

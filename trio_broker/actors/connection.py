@@ -1,0 +1,312 @@
+"""One Network Connection: from bytes to the channel of its session and back, whatever the transport.
+
+Invariant: `received` is one step without waiting; a connection ends once, and from then on nothing of the peer is
+looked at and nothing more is sent than what ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from trio_broker.actors.gate import ConnectionInfo
+from trio_broker.actors.messages import Detached
+from trio_broker.errors import ActorGone, ProtocolError
+from trio_broker.protocol.decoder import Decoder
+from trio_broker.protocol.encode import encode
+from trio_broker.protocol.message import Run
+from trio_broker.protocol.packets import MQTT5, ConnAck, Connect, Disconnect, Packet
+from trio_broker.protocol.reason_codes import ReasonCode
+from trio_broker.session.channel import Channel
+from trio_broker.session.connect import check
+from trio_broker.session.session import Session
+
+if TYPE_CHECKING:
+    from trio_broker.actors.core import Core
+    from trio_broker.actors.session_actor import SessionActor
+    from trio_broker.actors.timers import Timer
+    from trio_broker.session.step import Step
+
+log = logging.getLogger("trio_broker.connection")
+
+# Packets a client may send ahead while its CONNECT is looked at; then its socket is not read for a while.
+MAX_HELD_PACKETS = 1000
+
+
+class Connection:
+    """Base of the socket and the stream connection, which add how bytes are written and how it all ends."""
+
+    __slots__ = (
+        "actor",
+        "channel",
+        "connect",
+        "core",
+        "decoder",
+        "held",
+        "info",
+        "last_packet_at",
+        "over",
+        "timer",
+    )
+
+    def __init__(self, core: Core, info: ConnectionInfo) -> None:
+        self.core = core
+        self.info = info
+        self.decoder = Decoder(max_packet_size=core.limits.max_packet_size)
+        self.channel: Channel | None = None
+        self.actor: SessionActor | None = None
+        self.connect: Connect | None = None
+        self.held: list[Packet] | None = None
+        self.over = False
+        now = core.clock.now()
+        self.last_packet_at = now
+        self.timer: Timer | None = core.timers.at(now + core.limits.idle_timeout, self._connect_timeout)
+
+    # -- to be added by the transport ---------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send without waiting; what the peer does not take yet is kept for it."""
+        raise NotImplementedError  # pragma: no cover
+
+    def finish(self) -> None:
+        """Send what is kept, then close, so that the last packet reaches the peer."""
+        raise NotImplementedError  # pragma: no cover
+
+    def abort(self) -> None:
+        """Close at once."""
+        raise NotImplementedError  # pragma: no cover
+
+    def pause(self) -> None:
+        """Read nothing until `resume`."""
+        raise NotImplementedError  # pragma: no cover
+
+    def resume(self) -> None:
+        """Read again."""
+        raise NotImplementedError  # pragma: no cover
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes, step: Step) -> None:
+        """Take bytes from the peer. Work for the router is left in `step.routed`."""
+        meter = self.core.meter
+        meter.bytes_received += len(data)
+        decoder = self.decoder
+        packets = decoder.feed(data)
+        if packets:
+            self.last_packet_at = step.now
+        channel = self.channel
+        if channel is not None:
+            stats = channel.session.stats
+            stats.recv_oct += len(data)
+            stats.recv_cnt += 1
+            self.handle(packets, step)
+        elif packets:
+            if self.held is not None:
+                self.held.extend(packets)
+                if len(self.held) > MAX_HELD_PACKETS:
+                    self.pause()
+                return  # an error further on has to wait, too
+            self._first(packets, step)
+        elif decoder.error is not None and self.held is None:
+            self.refuse(decoder.error)
+
+    def handle(self, packets: list[Packet], step: Step) -> None:
+        """Give packets to the channel; then what it answers to the peer."""
+        channel = self.channel
+        assert channel is not None
+        error: ProtocolError | None = None
+        if packets:
+            try:
+                channel.handle(packets, step)
+            except ProtocolError as broken:
+                error = broken
+            out = step.out
+            if out:
+                self.write(out[0] if len(out) == 1 else b"".join(out))
+                out.clear()
+            actor = self.actor
+            if actor is not None and actor.hungry:
+                actor.check_room()
+        if channel.ended is not None:
+            self._goodbye(channel.ended)
+            return
+        error = error or self.decoder.error
+        if error is not None:
+            self.fail(error.reason_code, error.message)
+
+    def _first(self, packets: list[Packet], step: Step) -> None:
+        """The first packets of the peer: a CONNECT, and what it sends ahead of the answer [MQTT-3.1.0-1]."""
+        connect = packets[0]
+        meter = self.core.meter
+        meter.packets_received += 1
+        if not isinstance(connect, Connect):
+            self.refuse(ProtocolError(ReasonCode.PROTOCOL_ERROR, "the first packet is not CONNECT"), answer=False)
+            return
+        meter.packets_connect_received += 1
+        meter.client_connect += 1
+        self.connect = connect
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        try:
+            check(connect, self.core.limits)
+        except ProtocolError as error:
+            self.refuse(error)
+            return
+        self.held = packets[1:]
+        self.core.manager.connect(self, connect)
+
+    def attached(self, channel: Channel, actor: SessionActor, step: Step) -> None:
+        """The session is there and CONNACK is sent: take what the client sent ahead."""
+        self.channel = channel
+        self.actor = actor
+        held, self.held = self.held, None
+        if held and len(held) > MAX_HELD_PACKETS:
+            self.resume()
+        if channel.terms.keep_alive:
+            self._watch_keep_alive()
+        self.handle(held or [], step)
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def acknowledge(self, runs: list[Run]) -> None:
+        """The router is done with these runs of ours: PUBACK or PUBREC for them, in one buffer."""
+        channel = self.channel
+        if channel is None or self.over:
+            return  # the client will send them again
+        out: list[bytes] = []
+        for run in runs:
+            channel.acknowledge(run, out)
+        self.write(b"".join(out))
+
+    # -- ends ---------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Who it is, for the log."""
+        peer = f"{self.info.peer_host}:{self.info.peer_port}" if self.info.peer_host else "local peer"
+        if self.connect is not None:
+            return f"{self.connect.client_id!r} at {peer} on {self.info.listener}"
+        return f"{peer} on {self.info.listener}"
+
+    def refuse(self, error: ProtocolError, answer: bool = True) -> None:
+        """No session yet: CONNACK with the reason where one may be sent, then close [MQTT-3.2.2-7, 3.1.4-1]."""
+        if self.over:
+            return
+        meter = self.core.meter
+        log.info("connection refused: %s: %s", self.name, error)
+        level = self.connect.protocol_level if self.connect is not None else self.decoder.level
+        if answer and level:
+            if level == MQTT5 or self.connect is not None or error.reason_code == 0x84:
+                self.write(encode(ConnAck(error.reason_code), level))
+                meter.packets_connack_sent += 1
+                meter.packets_sent += 1
+            meter.packets_connack_error += 1
+            meter.client_connack += 1
+            if error.reason_code in (0x86, 0x87):
+                meter.packets_connack_auth_error += 1
+        self.close()
+
+    def fail(self, reason_code: ReasonCode, reason: str) -> None:
+        """End the connection for a fault of the peer or by decision: DISCONNECT with the reason in 5.0."""
+        if self.over:
+            return
+        log.info("client disconnected: %s: %s (0x%02X)", self.name, reason, reason_code)
+        self.send_disconnect(reason_code)
+        self._tell_actor(Detached(self, reason_code, reason))
+        self.close()
+
+    def send_disconnect(self, reason_code: ReasonCode) -> None:
+        """Tell a 5.0 client why [MQTT-3.14.0-1: only after a successful CONNACK]."""
+        if self.channel is not None and self.channel.level == MQTT5 and not self.over:
+            self.write(encode(Disconnect(reason_code), MQTT5))
+            self.core.meter.packets_disconnect_sent += 1
+            self.core.meter.packets_sent += 1
+
+    def lost(self, reason: str) -> None:
+        """The peer is gone without a DISCONNECT: the will counts [MQTT-3.1.2-8]."""
+        if self.over:
+            return
+        if self.connect is not None:
+            log.info("client disconnected: %s: %s", self.name, reason)
+        else:
+            log.debug("connection closed before CONNECT: %s: %s", self.name, reason)
+        self._tell_actor(Detached(self, ReasonCode.UNSPECIFIED_ERROR, reason))
+        self._end()
+        self.abort()
+
+    def _goodbye(self, packet: Disconnect) -> None:
+        """The client said DISCONNECT; with 0x04 and above its will counts [MQTT-3.14.4-3]."""
+        log.info("client disconnected: %s: DISCONNECT 0x%02X", self.name, packet.reason_code)
+        assert self.channel is not None
+        self._tell_actor(Detached(self, packet.reason_code, "DISCONNECT", self.channel.session_expiry_interval))
+        self._end()
+        self.abort()
+
+    def crash(self, error: Exception) -> None:
+        """A fault of ours while we handled this peer: it ends alone."""
+        log.error("fault while handling %s", self.name, exc_info=error)
+        self.fail(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
+
+    def close(self) -> None:
+        """Send what is left, then close."""
+        if not self.over:
+            self._end()
+            self.finish()
+
+    def _end(self) -> None:
+        self.over = True
+        self.channel = None
+        self.held = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self.core.door.leave(self)
+        self.info.ended()
+
+    def _tell_actor(self, message: Detached) -> None:
+        if self.actor is not None:
+            try:
+                self.actor.tell(message)
+            except ActorGone:
+                log.debug("the session of %s ended before its connection", self.name)
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    def _connect_timeout(self) -> None:
+        self.timer = None
+        log.info("connection closed: %s: no CONNECT within %g s", self.name, self.core.limits.idle_timeout)
+        self.close()
+
+    def _watch_keep_alive(self) -> None:
+        assert self.channel is not None
+        seconds = self.channel.terms.keep_alive * self.core.limits.keepalive_multiplier
+        self.timer = self.core.timers.at(self.last_packet_at + seconds, self._keep_alive_due)
+
+    def _keep_alive_due(self) -> None:
+        """One and a half times the keep alive have passed since the last packet, or it came meanwhile."""
+        self.timer = None
+        channel = self.channel
+        if channel is None:
+            return
+        seconds = channel.terms.keep_alive * self.core.limits.keepalive_multiplier
+        if self.core.clock.now() - self.last_packet_at >= seconds:  # [MQTT-3.1.2-22]
+            self.fail(ReasonCode.KEEP_ALIVE_TIMEOUT, f"no packet for {seconds:g} s")
+        else:
+            self._watch_keep_alive()
+
+    # -- pressure -----------------------------------------------------------------------------------------------
+
+    def set_congested(self, session: Session | None) -> None:
+        """The peer does not read: the session queues, and we read nothing more from it."""
+        if session is not None:
+            session.congested = True
+        self.pause()
+
+    def set_writable(self) -> None:
+        """The peer reads again: the session goes on with its queue."""
+        self.resume()
+        if self.actor is not None and not self.over:
+            self.actor.tell_drained(self)
+
+

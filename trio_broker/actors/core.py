@@ -1,0 +1,82 @@
+"""What the actors of one broker share: their addresses, the clock, the limits, the counters.
+
+Invariant: only addresses and read-only settings lie here; the state of an actor stays with the actor.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_broker.access.authentication import AuthenticationChain
+from trio_broker.access.authorization import Authorizer
+from trio_broker.actors.clock import Clock
+from trio_broker.actors.hooks import Hooks
+from trio_broker.actors.timers import Timers
+from trio_broker.routing.shared_group import Strategy
+from trio_broker.session.limits import Limits
+from trio_broker.session.meter import Meter
+from trio_broker.session.step import Step
+from trio_broker.store.store import Store
+
+if TYPE_CHECKING:
+    from trio_broker.actors.acknowledger import Acknowledger
+    from trio_broker.actors.door import Door
+    from trio_broker.actors.metrics import MetricsCollector
+    from trio_broker.actors.poller import Poller
+    from trio_broker.actors.retainer import Retainer
+    from trio_broker.actors.router import Router
+    from trio_broker.actors.session_manager import SessionManager
+
+
+class Core:
+    """One object a broker, made by `Broker` before its actors start."""
+
+    router: Router
+    retainer: Retainer
+    manager: SessionManager
+    metrics: MetricsCollector
+    acknowledger: Acknowledger
+    poller: Poller | None
+    door: Door
+
+    def __init__(
+        self,
+        *,
+        node_name: str,
+        limits: Limits,
+        authentication: AuthenticationChain,
+        authorizer: Authorizer | None,
+        store: Store,
+        hooks: Hooks,
+        sessions_nursery: trio.Nursery,
+        shared_subscription_strategy: Strategy = "round_robin",
+        send_timeout: float = 15.0,
+    ) -> None:
+        self.node_name = node_name
+        self.limits = limits
+        self.authentication = authentication
+        self.authorizer = authorizer
+        self.store = store
+        self.hooks = hooks
+        self.shared_subscription_strategy = shared_subscription_strategy
+        self.send_timeout = send_timeout
+        self.clock = Clock()
+        self.timers = Timers()
+        self.meter = Meter()
+        self.sessions_nursery = sessions_nursery
+        self.poller = None
+        self.next_message_id = 0
+
+    def step(self, now: float) -> Step:
+        """A new step of reading; message ids go on from the last one and never back, whatever the clock does."""
+        wall_ms = self.clock.wall_ms(now)
+        first = wall_ms << 20
+        return Step(now, wall_ms, first if first > self.next_message_id else self.next_message_id)
+
+    def message_id(self, wall_ms: int) -> int:
+        """The id of one new message from inside the broker."""
+        message_id = max(wall_ms << 20, self.next_message_id)
+        self.next_message_id = message_id + 1
+        return message_id

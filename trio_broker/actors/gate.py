@@ -1,0 +1,48 @@
+"""What a listener hands its new connections to.
+
+Invariant: whoever is given a connection calls `ConnectionInfo.ended` exactly once, when it is over.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+from attrs import define, field
+
+
+def _nothing() -> None:
+    """Nobody counts this connection."""
+
+
+@define(eq=False)
+class ConnectionInfo:
+    """Where a connection came in, and who is at the other end as far as the transport knows."""
+
+    listener: str  # listener identifier, "tcp:default"
+    peer_host: str
+    peer_port: int = 0
+    certificate_common_name: str | None = None
+    certificate_distinguished_name: str | None = None
+    enable_authn: bool = True
+    mountpoint: str = ""
+    high_watermark: int = 1_048_576  # bytes the broker keeps for a peer that does not read
+    ended: Callable[[], None] = field(default=_nothing, repr=False)
+
+
+class Gate(Protocol):
+    """The door of the core. Plain sockets are read by the poller, streams by a task of their own."""
+
+    def socket_accepted(self, sock: socket.socket, info: ConnectionInfo) -> None:
+        """Take over a connected, non-blocking TCP or Unix socket. Never waits; owns the socket from here on."""
+
+    async def serve_stream(self, stream: trio.abc.Stream, info: ConnectionInfo) -> None:
+        """Serve MQTT on `stream` until the connection is over; closes the stream. Runs in the caller's task.
+
+        Cancelling it drops the connection.
+        """
+
+    def drop_listener(self, listener: str) -> None:
+        """End every connection that came in through this listener (reason 0x98 for 5.0)."""

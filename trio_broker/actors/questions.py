@@ -1,0 +1,157 @@
+"""What the outside (REST, the embedding program) asks of the actors, and what it gets.
+
+Invariant: a question is answered by the actor that owns the state; everything that comes back is a snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from attrs import define, field
+
+from trio_broker.protocol.packets import NO_PROPERTIES, Properties
+from trio_broker.routing.subscription import Subscription
+from trio_broker.session.info import QueuePage, SessionInfo
+
+
+@define
+class ClientFilter:
+    """Which sessions are meant; what is None (or empty) does not matter. All that is set must hold."""
+
+    client_ids: Sequence[str] = ()
+    usernames: Sequence[str] = ()
+    ip_address: str | None = None
+    connection_state: str | None = None  # connected | idle | disconnected
+    clean_start: bool | None = None
+    protocol_level: int | None = None
+    like_client_id: str | None = None
+    like_username: str | None = None
+    gte_created_at: int | None = None  # milliseconds
+    lte_created_at: int | None = None
+    gte_connected_at: int | None = None
+    lte_connected_at: int | None = None
+
+
+@define
+class Page:
+    """`count` is the number of all rows that match, `offset` and `limit` choose those that are returned."""
+
+    rows: list[SessionInfo]
+    count: int
+
+
+@define
+class SubscriptionRow:
+    client_id: str
+    subscription: Subscription
+
+
+@define
+class NewMessage:
+    """A message from outside MQTT (REST, the embedding program)."""
+
+    topic_name: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    properties: Properties = field(factory=lambda: NO_PROPERTIES)
+    client_id: str = "http_api"
+
+
+@define
+class Published:
+    """`message_id` and how many sessions the message went to."""
+
+    message_id: int
+    matched: int
+
+
+@define
+class RetainedRow:
+    """`payload` is None in listings."""
+
+    message_id: int
+    topic_name: str
+    qos: int
+    publish_at: int
+    from_client_id: str
+    from_username: str | None
+    payload: bytes | None = None
+
+
+@define
+class NodeInfo:
+    name: str
+    version: str
+    started_at: int
+    uptime_ms: int
+    sessions: int
+    connections: int
+    log_path: str | None = None  # None = no log file
+
+
+@define
+class ListenerInfo:
+    """`kind` is tcp, ssl, ws, wss, unix or memory; `identifier` is `kind:name`."""
+
+    identifier: str
+    kind: str
+    name: str
+    enable: bool
+    bind: str
+    running: bool
+    max_connections: int | None  # None = infinity
+    current_connections: int
+    configuration: dict[str, object] = field(factory=dict)
+    """Its other options under EMQX's names, as JSON values."""
+
+
+class Questions(Protocol):
+    """All questions to the running broker. Each may raise `ActorGone` or `AskTimeout`."""
+
+    node_name: str
+    broker_version: str
+    message_id_suffix: int
+    """The lower 64 bits of a message id as REST shows it (128 bits, 32 upper case hexadecimal digits)."""
+    max_packet_size: int
+    """Bytes a PUBLISH from outside may have at most (`mqtt.max_packet_size`)."""
+
+    async def node(self) -> NodeInfo: ...
+    async def clients(self, wanted: ClientFilter, offset: int, limit: int) -> Page: ...
+    async def client(self, client_id: str) -> SessionInfo | None: ...
+    async def kick(self, client_id: str) -> bool:
+        """End the connection (0x98) and the session; False when there is none."""
+
+    async def client_subscriptions(self, client_id: str) -> list[Subscription] | None: ...
+    async def mqueue_messages(self, client_id: str, after: int | None, limit: int) -> QueuePage | None:
+        """`after` is the `inserted_at_ns` of the last message already seen; None = from the start."""
+
+    async def inflight_messages(self, client_id: str, after: int | None, limit: int) -> QueuePage | None: ...
+    async def subscribe(self, client_id: str, subscription: Subscription) -> bool:
+        """Subscribe on behalf of the client (retained messages by its retain handling); False: no such client."""
+
+    async def unsubscribe(self, client_id: str, topic_filter: str) -> bool: ...
+    async def subscriptions(self) -> list[SubscriptionRow]:
+        """Every subscription of every session."""
+
+    async def topics(self) -> list[str]:
+        """Every filter somebody is subscribed to, each once, shared ones in full."""
+
+    async def publish(self, messages: Sequence[NewMessage]) -> list[Published]: ...
+    async def retained(self, topic_filter: str | None, offset: int, limit: int) -> tuple[list[RetainedRow], int]:
+        """Rows in order of publish time, oldest first, and the number of all that match."""
+
+    async def retained_message(self, topic_name: str) -> RetainedRow | None:
+        """With payload. A filter with wildcards gives its first match."""
+
+    async def delete_retained(self, topic_filter: str | None) -> int:
+        """How many were deleted; None = all of them."""
+
+    async def metrics(self) -> dict[str, int]:
+        """Every counter of EMQX's `/metrics`, by its name there."""
+
+    async def stats(self) -> dict[str, int]:
+        """Every gauge of EMQX's `/stats`, by its name there (`.count` and `.max`)."""
+
+    async def listeners(self) -> list[ListenerInfo]: ...

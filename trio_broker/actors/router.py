@@ -1,0 +1,255 @@
+"""The topic router: which session gets which message.
+
+Invariant: runs and subscription changes take effect in the order in which they came into the mailbox; a session gets at
+most one item for all that one turn of the router has for it; the router never waits for a session.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+
+from trio_broker.actors.actor import Actor
+from trio_broker.actors.messages import (
+    AskAllSubscriptions,
+    AskTopics,
+    Flush,
+    Gone,
+    Online,
+    PublishRuns,
+    Retrieve,
+)
+from trio_broker.actors.questions import SubscriptionRow
+from trio_broker.errors import ActorGone
+from trio_broker.protocol.message import Message, Run
+from trio_broker.routing.delivery import Delivery
+from trio_broker.routing.routing_table import RoutingTable
+from trio_broker.routing.shared_group import SharedGroup
+from trio_broker.routing.subscription import Subscription
+from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
+from trio_broker.store.operations import DeleteSubscription, PutSubscription
+
+if TYPE_CHECKING:
+    from trio_broker.actors.core import Core
+
+log = logging.getLogger("trio_broker.router")
+
+# Batches the mailbox holds before readers have to wait.
+MAILBOX = 256
+
+
+class Recipient(Protocol):
+    """Whoever gets messages: a session actor or a subscriber inside the program."""
+
+    client_id: str
+    persistent: bool
+
+    def tell(self, message: object) -> None:
+        """See Actor.tell."""
+
+
+Touched = dict[Recipient, list[tuple[Delivery[Any], Run]]]
+
+
+class Router(Actor):
+    """Owns the routing table."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__("router", MAILBOX)
+        self.core = core
+        self.table: RoutingTable[Any] = RoutingTable(strategy=core.shared_subscription_strategy)
+        self._touched: Touched = {}
+        self._settled: list[Run] = []
+        self._retaining: list[Run | Retrieve] = []
+        self._answers: list[tuple[PublishRuns, list[int]]] = []
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        receive = self._receive
+        try:
+            while True:
+                item = await receive.receive()
+                while True:
+                    if type(item) is list:
+                        for entry in item:
+                            if type(entry) is Run:
+                                self._route(entry)
+                            else:
+                                self._handle(entry)
+                    else:
+                        self._handle(item)
+                    try:
+                        item = receive.receive_nowait()
+                    except trio.WouldBlock:
+                        break
+                await self._hand_on()
+        finally:
+            self.end()
+
+    # -- messages -----------------------------------------------------------------------------------------------
+
+    def _route(self, run: Run) -> None:
+        topic = run.topic_name
+        table = self.table
+        plan = table.plans.get(topic)
+        if plan is None:
+            plan = table.match(topic)
+        touched = self._touched
+        for delivery in plan.deliveries:
+            recipient = delivery.recipient
+            items = touched.get(recipient)
+            if items is None:
+                touched[recipient] = [(delivery, run)]
+            else:
+                items.append((delivery, run))
+        run.matched = matched = len(plan.deliveries) + len(plan.groups)
+        for group in plan.groups:
+            self._share(group, run)
+        count = len(run.messages)
+        core = self.core
+        meter = core.meter
+        meter.messages_publish += count
+        if not matched:
+            meter.messages_dropped += count
+            meter.messages_dropped_no_subscribers += count
+        if run.qos and run.publisher is not None:
+            self._settled.append(run)
+        if run.retain:
+            self._retaining.append(run)
+        if core.hooks.published:
+            core.hooks.call_published(run.messages)
+
+    def _share(self, group: SharedGroup[Any], run: Run) -> None:
+        """Each message of the run to one member of the group [MQTT 5.0 section 4.8.2]."""
+        messages = run.messages
+        client_id = run.origin.client_id
+        if len(messages) == 1:
+            delivery = group.pick(client_id, run.topic_name)
+            if delivery is not None:
+                self._touched.setdefault(delivery.recipient, []).append((delivery, run))
+            return
+        parts: dict[Delivery[Any], list[Message]] = {}
+        for message in messages:
+            delivery = group.pick(client_id, run.topic_name)
+            if delivery is not None:
+                parts.setdefault(delivery, []).append(message)
+        for delivery, part in parts.items():
+            share = Run(run.topic_name, run.qos, run.retain, run.origin, part, run.plain)
+            self._touched.setdefault(delivery.recipient, []).append((delivery, share))
+
+    async def _hand_on(self) -> None:
+        """What this turn has gathered goes to sessions, publishers and the retainer, one item each."""
+        touched = self._touched
+        if touched:
+            self._touched = {}
+            for recipient, items in touched.items():
+                self._deliver(recipient, items)
+        for question, counts in self._answers:
+            question.answer(counts)
+        self._answers.clear()
+        core = self.core
+        if self._settled:
+            settled, self._settled = self._settled, []
+            await core.acknowledger.put(settled)
+        if self._retaining:
+            retaining, self._retaining = self._retaining, []
+            await core.retainer.put(retaining)
+
+    def _deliver(self, recipient: Recipient, items: list[tuple[Delivery[Any], Run]]) -> None:
+        try:
+            recipient.tell(items)
+        except ActorGone:
+            return  # it ended; its `Gone` is on the way
+        except trio.WouldBlock:
+            count = sum(len(run.messages) for _, run in items)
+            self.core.meter.delivery_dropped += count
+            self.core.meter.delivery_dropped_queue_full += count
+            log.warning("mailbox of %r is full: %d messages dropped", recipient.client_id, count)
+
+    def _flush(self, recipient: Recipient) -> None:
+        """What was routed before must arrive before what comes now."""
+        items = self._touched.pop(recipient, None)
+        if items is not None:
+            self._deliver(recipient, items)
+
+    # -- everything else ----------------------------------------------------------------------------------------
+
+    def _handle(self, entry: object) -> None:
+        match entry:
+            case SubscribeChange():
+                self._subscribe(entry)
+            case UnsubscribeChange():
+                self._unsubscribe(entry)
+            case Online():
+                self.table.set_online(entry.recipient, entry.online)
+            case Gone():
+                self._flush(entry.recipient)
+                removed = self.table.remove(entry.recipient)
+                if removed:
+                    self._count()
+            case PublishRuns():
+                for run in entry.runs:
+                    self._route(run)
+                self._answers.append((entry, [run.matched for run in entry.runs]))
+            case AskAllSubscriptions():
+                entry.answer(
+                    [
+                        SubscriptionRow(recipient.client_id, subscription)
+                        for recipient, subscription in self.table.subscriptions()
+                    ]
+                )
+            case AskTopics():
+                entry.answer(self.table.topic_filters())
+            case Flush():
+                entry.answer(None)
+            case _:
+                raise TypeError(f"the router does not know {entry!r}")
+
+    def _subscribe(self, change: SubscribeChange) -> None:
+        """Add the filters, then tell the session; retained messages follow from the retainer."""
+        recipient: Recipient = change.recipient
+        self._flush(recipient)
+        retrievals: list[Subscription] = []
+        for subscription, existed in zip(change.subscriptions, change.existed, strict=True):
+            if subscription is None:
+                continue
+            self.table.subscribe(recipient, subscription)
+            if self.core.store.keeps and recipient.persistent:
+                self.core.store.write(PutSubscription(recipient.client_id, subscription))
+            # [MQTT-3.3.1-9 to 3.3.1-11]; a shared subscription gets no retained messages (MQTT 5.0 section 4.8.2).
+            wanted = subscription.retain_handling == 0 or (subscription.retain_handling == 1 and not existed)
+            if subscription.share_name is None and wanted:
+                retrievals.append(subscription)
+        self._count()
+        self._tell(recipient, change)
+        self._retaining.extend(Retrieve(recipient, subscription) for subscription in retrievals)
+
+    def _unsubscribe(self, change: UnsubscribeChange) -> None:
+        recipient: Recipient = change.recipient
+        self._flush(recipient)
+        for topic_filter in change.topic_filters:
+            self.table.unsubscribe(recipient, topic_filter)
+            if self.core.store.keeps and recipient.persistent:
+                self.core.store.write(DeleteSubscription(recipient.client_id, topic_filter))
+        self._count()
+        self._tell(recipient, change)
+
+    @staticmethod
+    def _tell(recipient: Recipient, message: object) -> None:
+        try:
+            recipient.tell(message)
+        except ActorGone:
+            log.debug("%r ended before it was told", recipient.client_id)
+        except trio.WouldBlock:
+            log.error("mailbox of %r is full: its subscription change is not answered", recipient.client_id)
+
+    def _count(self) -> None:
+        table = self.table
+        meter = self.core.meter
+        meter.set_gauge("topics", table.topics_count)
+        meter.set_gauge("subscriptions", table.subscriptions_count)
+        meter.set_gauge("suboptions", table.subscriptions_count)
+        meter.set_gauge("subscriptions.shared", table.shared_subscriptions_count)
+        meter.set_gauge("subscribers", table.subscribers_count)

@@ -1,0 +1,566 @@
+"""The session actor: the task of one client identifier, from its first connection until its session has expired.
+
+Invariant: one connection at a time; a session that ends is out of the router before the next one of the same client
+identifier begins. A fault in here ends this client alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from trio_broker.access.authorization import cached
+from trio_broker.actors.actor import Actor, Question
+from trio_broker.actors.gate import ConnectionInfo
+from trio_broker.actors.hooks import ClientConnected, ClientDisconnected
+from trio_broker.actors.messages import (
+    AskInfo,
+    AskQueue,
+    AskSubscriptions,
+    Attach,
+    Detached,
+    Drained,
+    ExpiryDue,
+    Gone,
+    Kick,
+    NextPage,
+    Online,
+    RetainedPage,
+    RoomAgain,
+    ShutDown,
+    SubscribeFor,
+    UnsubscribeFor,
+    WillDue,
+)
+from trio_broker.actors.session_view import queue_page, session_info
+from trio_broker.errors import ActorGone
+from trio_broker.protocol.encode import encode, strip_to_fit
+from trio_broker.protocol.message import Message, Origin, Run
+from trio_broker.protocol.packets import MQTT31, NO_PROPERTIES, ConnAck, Connect, SubAck, UnsubAck, Will
+from trio_broker.protocol.reason_codes import ReasonCode
+from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
+from trio_broker.session.channel import Channel
+from trio_broker.session.connect import Terms, connack_properties, terms
+from trio_broker.session.session import NEVER, Session
+from trio_broker.store.operations import DeleteSession, PutSession, PutSubscription
+
+if TYPE_CHECKING:
+    from trio_broker.actors.connection import Connection
+    from trio_broker.actors.core import Core
+    from trio_broker.actors.retainer import Retrieval
+    from trio_broker.actors.timers import Timer
+
+log = logging.getLogger("trio_broker.session")
+
+MAILBOX = 10_000
+
+
+class SessionActor(Actor):
+    """`persistent`: the session outlives its connection, so the store has to know of it.
+
+    `hungry`: retained messages wait for room in the mqueue.
+    """
+
+    def __init__(self, core: Core, client_id: str) -> None:
+        super().__init__(f"session {client_id!r}", MAILBOX)
+        self.core = core
+        self.client_id = client_id
+        self.username: str | None = None
+        self.session: Session | None = None
+        self.connection: Connection | None = None
+        self.connect: Connect | None = None
+        self.terms: Terms | None = None
+        self.persistent = False
+        self.hungry = False
+        self.peer: ConnectionInfo | None = None
+        self.connected_at = 0
+        self.disconnected_at: int | None = None
+        self._origin = Origin(client_id)
+        self._will: Will | None = None
+        self._will_timer: Timer | None = None
+        self._expiry_timer: Timer | None = None
+        self._generation = 0  # counts connections: a timer of an older one is void
+        self._retrieving: dict[Retrieval, dict[str, int]] = {}
+        self._waiting: list[Retrieval] = []
+
+    def restore(self, kept: PutSession, now: float) -> None:
+        """Take up a session that a store kept, before the task runs; its expiry goes on."""
+        core = self.core
+        self.username = kept.username
+        self._origin = Origin(self.client_id, kept.username)
+        self.session = Session(self.client_id, core.limits, core.meter, kept.created_at)
+        self.session.expiry_interval = kept.expiry_interval
+        self.persistent = True
+        core.meter.move_gauge("sessions", 1)
+        generation = self._generation
+        if kept.expires_at is not None:
+            deadline = core.clock.trio_time(kept.expires_at)
+        elif kept.expiry_interval != NEVER:
+            deadline = now + kept.expiry_interval  # it was connected when the broker ended
+        else:
+            return
+        self._expiry_timer = core.timers.at(deadline, lambda: self.tell(ExpiryDue(generation)))
+
+    # -- the task -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Handle the mailbox until there is neither a session nor a message any more."""
+        try:
+            while True:
+                item = await self._receive.receive()
+                while True:
+                    if type(item) is list:
+                        self._deliver(item)
+                    else:
+                        await self._handle(item)
+                    try:
+                        item = self._receive.receive_nowait()
+                    except trio.WouldBlock:
+                        break
+                if self.session is None:
+                    break
+        except Exception:
+            log.exception("the session of client %r failed and ends", self.client_id)
+            if self.connection is not None:
+                self.connection.fail(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
+                self.connection = None
+            await self._end_session(forget=False)
+        finally:
+            self._cancel_timers()
+            self.end()
+            self.core.manager.forget(self)
+
+    def end(self) -> None:
+        """Close the mailbox; a connection that is still in it goes back to the session manager."""
+        for item in self.drain():
+            if isinstance(item, Attach):
+                self.core.manager.again(item)
+            elif isinstance(item, Question):
+                item.fail(ActorGone(self.name))
+        self._receive.close()
+
+    async def _handle(self, item: object) -> None:
+        match item:
+            case SubscribeChange():
+                self._subscribed(item)
+            case UnsubscribeChange():
+                self._unsubscribed(item)
+            case Attach():
+                await self._attach(item)
+            case Detached():
+                await self._detached(item)
+            case RetainedPage():
+                self._retained_page(item)
+            case RoomAgain():
+                self._next_pages()
+            case Drained():
+                self._drained(item)
+            case ExpiryDue():
+                if item.generation == self._generation and self.connection is None:
+                    log.debug("session of client %r expired", self.client_id)
+                    await self._end_session()
+            case WillDue():
+                if item.generation == self._generation and self.connection is None:
+                    await self._publish_will()
+            case Kick():
+                await self._kick()
+                item.answer(True)
+            case ShutDown():
+                await self._shut_down()
+            case _ if self.session is None:
+                if isinstance(item, Question):
+                    item.fail(ActorGone(self.name))
+            case AskInfo():
+                item.answer(session_info(self))
+            case AskQueue():
+                item.answer(queue_page(self.session, item.which, item.after, item.limit))
+            case AskSubscriptions():
+                item.answer(list(self.session.subscriptions.values()))
+            case SubscribeFor():
+                await self._subscribe_for(item)
+            case UnsubscribeFor():
+                await self._unsubscribe_for(item)
+            case _:
+                raise TypeError(f"a session does not know {item!r}")
+
+    # -- messages -----------------------------------------------------------------------------------------------
+
+    def _deliver(self, items: list[Any]) -> None:
+        session = self.session
+        if session is None:
+            return  # routed while the session ended
+        if self._retrieving:
+            self._note_live(items)
+        clock = self.core.clock
+        now = clock.now()
+        out: list[bytes] = []
+        session.deliver(items, now, clock.wall_ns(now), out)
+        if out:
+            self._write(out)
+
+    def _write(self, out: list[bytes]) -> None:
+        if self.connection is not None:
+            self.connection.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def _drained(self, item: Drained) -> None:
+        session = self.session
+        if session is None or item.connection is not self.connection:
+            return
+        session.congested = False
+        self._pump(session)
+        self._next_pages()
+
+    def _pump(self, session: Session) -> None:
+        out: list[bytes] = []
+        session.pump(self.core.clock.now(), out)
+        if out:
+            self._write(out)
+
+    def tell_drained(self, connection: Connection) -> None:
+        """The connection's out-buffer has room again."""
+        self.tell(Drained(connection))
+
+    # -- subscriptions ------------------------------------------------------------------------------------------
+
+    def _subscribed(self, change: SubscribeChange) -> None:
+        """The router knows the filters: SUBACK [MQTT-3.8.4-1, 3.8.4-6]."""
+        meter = self.core.meter
+        meter.client_subscribe += sum(subscription is not None for subscription in change.subscriptions)
+        if not change.packet_identifier or change.connection is not self.connection or self.terms is None:
+            return
+        suback = SubAck(change.packet_identifier, change.reason_codes)
+        self._write([encode(suback, self.terms.level)])
+        self._count_packet()
+        meter.packets_suback_sent += 1
+
+    def _unsubscribed(self, change: UnsubscribeChange) -> None:
+        """The router has dropped the filters: UNSUBACK [MQTT-3.10.4-4]."""
+        meter = self.core.meter
+        meter.client_unsubscribe += len(change.topic_filters)
+        if not change.packet_identifier or change.connection is not self.connection or self.terms is None:
+            return
+        unsuback = UnsubAck(change.packet_identifier, change.reason_codes)
+        self._write([encode(unsuback, self.terms.level)])
+        self._count_packet()
+        meter.packets_unsuback_sent += 1
+
+    def _count_packet(self) -> None:
+        self.core.meter.packets_sent += 1
+        if self.session is not None:
+            self.session.stats.send_pkt += 1
+
+    async def _subscribe_for(self, item: SubscribeFor) -> None:
+        assert self.session is not None
+        subscription = item.subscription
+        existed = subscription.topic_filter in self.session.subscriptions
+        self.session.subscriptions[subscription.topic_filter] = subscription
+        change = SubscribeChange(self, 0, [subscription], [existed], [subscription.qos])
+        await self.core.router.put([change])
+        item.answer(True)
+
+    async def _unsubscribe_for(self, item: UnsubscribeFor) -> None:
+        assert self.session is not None
+        if self.session.subscriptions.pop(item.topic_filter, None) is not None:
+            change = UnsubscribeChange(self, 0, [item.topic_filter], [ReasonCode.SUCCESS])
+            await self.core.router.put([change])
+        item.answer(True)
+
+    # -- retained messages --------------------------------------------------------------------------------------
+
+    def _note_live(self, items: list[Any]) -> None:
+        """While retained messages are on the way, remember which topics had a newer one meanwhile."""
+        for _, run in items:
+            if run.retain:
+                newest = run.messages[-1].message_id
+                for seen in self._retrieving.values():
+                    seen[run.topic_name] = newest
+
+    def _retained_page(self, page: RetainedPage) -> None:
+        session = self.session
+        if session is None:
+            return
+        retrieval = page.retrieval
+        seen = self._retrieving.setdefault(retrieval, {})
+        clock = self.core.clock
+        now = clock.now()
+        # A retained message older than one that went out live must not come after it.
+        messages = [message for message in page.messages if seen.get(message.topic_name, 0) < message.message_id]
+        out: list[bytes] = []
+        session.deliver_retained(page.subscription, messages, now, clock.wall_ns(now), out)
+        if out:
+            self._write(out)
+        if page.last:
+            del self._retrieving[retrieval]
+            return
+        self._waiting.append(retrieval)
+        self._next_pages()
+
+    def _has_room(self) -> bool:
+        session = self.session
+        if session is None or session.congested:
+            return False
+        maximum = session.mqueue.maximum
+        return not maximum or len(session.mqueue) * 2 <= maximum
+
+    def _next_pages(self) -> None:
+        """Fetch the next page of each retrieval that waits, when the mqueue has room for it."""
+        while self._waiting and self._has_room():
+            retrieval = self._waiting.pop()
+            try:
+                self.core.retainer.tell(NextPage(retrieval))
+            except trio.WouldBlock:
+                self._waiting.append(retrieval)
+                break
+        self.hungry = bool(self._waiting)
+
+    def check_room(self) -> None:
+        """Called by the connection after acknowledgements: go on with retained messages when there is room."""
+        if self._has_room():
+            self.hungry = False
+            self.tell(RoomAgain())
+
+    # -- connections --------------------------------------------------------------------------------------------
+
+    async def _attach(self, item: Attach) -> None:
+        """A connection for this session: take over, resume, or begin anew [MQTT-3.1.4-3, 3.1.2-4 to 3.1.2-6]."""
+        core = self.core
+        connection, connect = item.connection, item.connect
+        if self.connection is not None:
+            old, self.connection = self.connection, None
+            log.info("session of client %r taken over by %s", self.client_id, connection.name)
+            core.meter.session_takenover += 1
+            old.actor = None
+            old.fail(ReasonCode.SESSION_TAKEN_OVER, "session taken over")
+            await self._offline(ReasonCode.SESSION_TAKEN_OVER, "session taken over", keep_will=True)
+        if connection.over:
+            return  # it went away while it waited
+        agreed = terms(connect, item.client_id, core.limits)
+        if self.session is not None and agreed.clean_start:
+            core.meter.session_discarded += 1
+            await self._end_session()
+        self._cancel_timers()
+        self._will = connect.will  # a new connection ends the delay of an old will [MQTT-3.1.3-9]
+        self._generation += 1
+        now = core.clock.now()
+        wall_ms = core.clock.wall_ms(now)
+        session = self.session
+        present = session is not None
+        if session is None:
+            session = self.session = Session(self.client_id, core.limits, core.meter, wall_ms)
+            core.meter.session_created += 1
+            core.meter.move_gauge("sessions", 1)
+        else:
+            core.meter.session_resumed += 1
+        self.connection = connection
+        self.peer = connection.info
+        self.connect = connect
+        self.terms = agreed
+        self.username = connect.username
+        self._origin = Origin(self.client_id, connect.username)
+        self.connected_at = wall_ms
+        self.disconnected_at = None
+        was_persistent = self.persistent
+        self.persistent = agreed.session_expiry_interval > 0
+        session.expiry_interval = agreed.session_expiry_interval
+        session.attach(agreed.level, agreed.receive_maximum, agreed.maximum_packet_size)
+        await self._remember(expires_at=None, with_subscriptions=not was_persistent)
+        channel = Channel(
+            session,
+            agreed,
+            self._origin,
+            self,
+            connection,
+            cached(core.authorizer, self._origin, "publish"),
+            cached(core.authorizer, self._origin, "subscribe"),
+        )
+        properties = connack_properties(connect, agreed, core.limits)
+        connack = ConnAck(0, present and agreed.level != MQTT31, properties)
+        frame = strip_to_fit(connack, agreed.level, agreed.maximum_packet_size)
+        if frame is None:
+            connection.lost("CONNACK does not fit into the client's maximum packet size")
+            await self._offline(ReasonCode.PACKET_TOO_LARGE, "CONNACK too large", keep_will=False)
+            return
+        out = [frame]
+        session.expire_queued(now)
+        session.pump(now, out)
+        connection.write(out[0] if len(out) == 1 else b"".join(out))
+        self._connected(present)
+        step = core.step(now)
+        connection.attached(channel, self, step)
+        core.next_message_id = step.next_message_id
+        if step.routed:
+            await core.router.put(step.routed)
+        if present:
+            await core.router.put(Online(self, True))
+
+    def _connected(self, present: bool) -> None:
+        core = self.core
+        meter = core.meter
+        self._count_packet()
+        meter.packets_connack_sent += 1
+        meter.client_connack += 1
+        meter.client_connected += 1
+        meter.move_gauge("live_connections", 1)
+        assert self.connection is not None and self.connect is not None and self.terms is not None
+        info = self.connection.info
+        log.info(
+            "client connected: %s (level %d, clean start %s, keep alive %d s, session expiry %d s)",
+            self.connection.name,
+            self.terms.level,
+            self.terms.clean_start,
+            self.terms.keep_alive,
+            self.terms.session_expiry_interval,
+        )
+        if core.hooks.connected:
+            core.hooks.call_connected(
+                ClientConnected(
+                    self.client_id,
+                    self.username,
+                    info.peer_host,
+                    info.peer_port,
+                    info.listener,
+                    self.terms.level,
+                    present,
+                )
+            )
+
+    async def _detached(self, item: Detached) -> None:
+        if item.connection is not self.connection:
+            return  # an older one; it was dealt with at the takeover
+        self.connection = None
+        session = self.session
+        if session is not None and item.session_expiry_interval is not None:
+            session.expiry_interval = item.session_expiry_interval
+        proper = item.reason == "DISCONNECT" and item.reason_code == ReasonCode.SUCCESS
+        await self._offline(item.reason_code, item.reason, keep_will=not proper)
+
+    async def _offline(self, reason_code: int, reason: str, *, keep_will: bool) -> None:
+        """The network connection is over: will, session expiry [MQTT-3.1.2-8, 3.1.2-10, 4.1.0-2]."""
+        core = self.core
+        session = self.session
+        if session is None:
+            return
+        session.detach()
+        now = core.clock.now()
+        self.disconnected_at = core.clock.wall_ms(now)
+        core.meter.client_disconnected += 1
+        core.meter.move_gauge("live_connections", -1)
+        if core.hooks.disconnected:
+            core.hooks.call_disconnected(ClientDisconnected(self.client_id, self.username, reason_code, reason))
+        if not keep_will:
+            self._will = None
+        expiry = session.expiry_interval
+        if expiry == 0:
+            await self._end_session()
+            return
+        generation = self._generation
+        if self._will is not None:
+            delay = self._will.properties.get("will_delay_interval", 0)
+            if delay == 0:
+                await self._publish_will()
+            elif delay < expiry:
+                self._will_timer = core.timers.at(now + delay, lambda: self.tell(WillDue(generation)))
+        if expiry != NEVER:
+            self._expiry_timer = core.timers.at(now + expiry, lambda: self.tell(ExpiryDue(generation)))
+        await self._remember(expires_at=None if expiry == NEVER else core.clock.wall_ms(now + expiry))
+        await core.router.put(Online(self, False))
+
+    async def _remember(self, expires_at: int | None, with_subscriptions: bool = False) -> None:
+        """Let the store know of a session that outlives its connection, and wait until it does."""
+        store = self.core.store
+        session = self.session
+        if not store.keeps or session is None:
+            return
+        if not self.persistent:
+            return
+        put = PutSession(self.client_id, self.username, session.created_at, session.expiry_interval, expires_at)
+        ticket = store.write(put)
+        if with_subscriptions and session.subscriptions:
+            subscriptions = session.subscriptions.values()
+            ticket = store.write(*(PutSubscription(self.client_id, subscription) for subscription in subscriptions))
+        if not ticket.done:
+            await ticket.wait()
+
+    async def _publish_will(self) -> None:
+        """[MQTT-3.1.2-8, 3.1.2-14, 3.1.2-15]; its expiry begins now."""
+        will, self._will = self._will, None
+        if will is None:
+            return
+        core = self.core
+        if core.authorizer is not None and not core.authorizer.authorize(self._origin, "publish", will.topic_name):
+            log.info("will of client %r on %r is not authorized", self.client_id, will.topic_name)
+            return
+        now = core.clock.now()
+        wall_ms = core.clock.wall_ms(now)
+        properties = NO_PROPERTIES
+        if will.properties:
+            properties = will.properties.copy()
+            properties.pop("will_delay_interval", None)
+        interval = properties.get("message_expiry_interval", core.limits.message_expiry_interval)
+        message = Message(
+            will.topic_name,
+            will.payload,
+            will.qos,
+            will.retain,
+            core.message_id(wall_ms),
+            self._origin,
+            wall_ms,
+            properties,
+            None if interval is None else now + interval,
+        )
+        plain = not properties and message.expires_at is None
+        await core.router.put([Run(will.topic_name, will.qos, will.retain, self._origin, [message], plain)])
+
+    async def _end_session(self, forget: bool = True) -> None:
+        """The session is over: its will goes out [MQTT-3.1.2-8], the router and (`forget`) the store forget it."""
+        if self.session is None:
+            return
+        core = self.core
+        await self._publish_will()
+        self._cancel_timers()
+        subscribed = bool(self.session.subscriptions)
+        self.session = None
+        self._retrieving.clear()
+        self._waiting.clear()
+        self.hungry = False
+        core.meter.session_terminated += 1
+        core.meter.move_gauge("sessions", -1)
+        if subscribed:
+            await core.router.put(Gone(self))
+        if forget and self.persistent and core.store.keeps:
+            core.store.write(DeleteSession(self.client_id))
+        self.persistent = False
+
+    async def _kick(self) -> None:
+        """By an administrator: connection and session end, the will as after any abnormal end."""
+        if self.connection is not None:
+            connection, self.connection = self.connection, None
+            connection.actor = None
+            connection.fail(ReasonCode.ADMINISTRATIVE_ACTION, "kicked out")
+            if self.session is not None:
+                self.session.expiry_interval = 0
+            await self._offline(ReasonCode.ADMINISTRATIVE_ACTION, "kicked out", keep_will=True)
+        await self._end_session()
+
+    async def _shut_down(self) -> None:
+        """The broker ends. Without a store that keeps it, a will would be lost: it goes out now."""
+        if self.connection is not None:
+            connection, self.connection = self.connection, None
+            connection.actor = None
+            connection.fail(ReasonCode.SERVER_SHUTTING_DOWN, "the broker shuts down")
+        if self.session is not None:
+            await self._publish_will()
+            self._cancel_timers()
+            if not (self.persistent and self.core.store.keeps):
+                await self._end_session()
+            self.session = None
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._will_timer, self._expiry_timer):
+            if timer is not None:
+                timer.cancel()
+        self._will_timer = self._expiry_timer = None
+
+

@@ -1,0 +1,205 @@
+"""The session manager: who owns a client identifier (EMQX: the connection manager).
+
+Invariant: one session actor for a client identifier at a time; a CONNECT that is refused has touched no session
+[MQTT-3.1.4-2].
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_broker.access.authentication import Credentials, Verdict
+from trio_broker.actors.actor import Actor
+from trio_broker.actors.messages import AskActor, AskActors, Attach, ConnectRequest, Decided, SessionEnded, ShutDown
+from trio_broker.actors.session_actor import SessionActor
+from trio_broker.errors import ActorGone, ProtocolError
+from trio_broker.protocol.packets import Connect
+from trio_broker.protocol.reason_codes import ReasonCode
+
+if TYPE_CHECKING:
+    from trio_broker.actors.connection import Connection
+    from trio_broker.actors.core import Core
+
+log = logging.getLogger("trio_broker.session_manager")
+
+MAILBOX = 100_000
+
+
+class SessionManager(Actor):
+    """Owns the registry of session actors; new ones run in the sessions' nursery."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__("session manager", MAILBOX)
+        self.core = core
+        self._actors: dict[str, SessionActor] = {}
+        self._closing = False
+        self.idle = trio.Event()  # set when the broker ends and the last session has
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        try:
+            while True:
+                self._handle(await self._receive.receive())
+        finally:
+            self.end()
+
+    # -- told by others -----------------------------------------------------------------------------------------
+
+    def connect(self, connection: Connection, connect: Connect) -> None:
+        """A connection brought a CONNECT that is well-formed and within the limits."""
+        try:
+            self.tell(ConnectRequest(connection, connect))
+        except (trio.WouldBlock, ActorGone):
+            connection.refuse(ProtocolError(ReasonCode.SERVER_BUSY, "too many connections at once"))
+
+    def again(self, attach: Attach) -> None:
+        """The session actor ended before it took this connection."""
+        try:
+            self.tell(attach)
+        except (trio.WouldBlock, ActorGone):
+            attach.connection.refuse(ProtocolError(ReasonCode.SERVER_BUSY, "too many connections at once"))
+
+    def forget(self, actor: SessionActor) -> None:
+        """The actor has ended."""
+        try:
+            self.tell(SessionEnded(actor))
+        except (trio.WouldBlock, ActorGone):
+            self._drop(actor)
+
+    def restore(self, actor: SessionActor) -> None:
+        """A session from the store, before the task runs."""
+        self._actors[actor.client_id] = actor
+        self.core.sessions_nursery.start_soon(actor.run)
+
+    # -- the task -----------------------------------------------------------------------------------------------
+
+    def _handle(self, item: object) -> None:
+        match item:
+            case ConnectRequest():
+                self._authenticate(item)
+            case Decided():
+                self._open(item.connection, item.connect, item.client_id, item.verdict)
+            case Attach():
+                self._attach(item)
+            case SessionEnded():
+                self._drop(item.actor)
+            case AskActors():
+                item.answer(list(self._actors.values()))
+            case AskActor():
+                item.answer(self._actors.get(item.client_id))
+            case ShutDown():
+                self._closing = True
+                for actor in list(self._actors.values()):
+                    self._tell(actor, item)
+                if not self._actors:
+                    self.idle.set()
+            case _:
+                raise TypeError(f"the session manager does not know {item!r}")
+
+    def _drop(self, actor: SessionActor) -> None:
+        if self._actors.get(actor.client_id) is actor:
+            del self._actors[actor.client_id]
+            self._count()
+            if self._closing and not self._actors:
+                self.idle.set()
+
+    def _count(self) -> None:
+        meter = self.core.meter
+        for name in ("connections", "channels", "cluster_sessions"):
+            meter.set_gauge(name, len(self._actors))
+
+    def _authenticate(self, item: ConnectRequest) -> None:
+        """Decide at once where that is possible, else in a task of its own with a deadline."""
+        connection, connect = item.connection, item.connect
+        if connection.over:
+            return
+        if self._closing:
+            connection.refuse(ProtocolError(ReasonCode.SERVER_SHUTTING_DOWN, "the broker shuts down"))
+            return
+        core = self.core
+        core.meter.client_authenticate += 1
+        info = connection.info
+        client_id = connect.client_id
+        if core.limits.use_username_as_clientid and connect.username:
+            client_id = connect.username
+        credentials = Credentials(
+            client_id=client_id,
+            username=connect.username,
+            password=connect.password,
+            peer_host=info.peer_host,
+            listener=info.listener,
+            protocol_level=connect.protocol_level,
+            certificate_common_name=info.certificate_common_name,
+            certificate_distinguished_name=info.certificate_distinguished_name,
+        )
+        verdict = core.authentication.decide_now(credentials)
+        if verdict is None:
+            core.sessions_nursery.start_soon(self._ask_authenticators, connection, connect, client_id, credentials)
+        else:
+            self._open(connection, connect, client_id, verdict)
+
+    async def _ask_authenticators(
+        self, connection: Connection, connect: Connect, client_id: str, credentials: Credentials
+    ) -> None:
+        """Runs in a task of its own: one slow backend must not hold up other clients."""
+        verdict = Verdict(ReasonCode.SERVER_UNAVAILABLE)
+        with trio.move_on_after(self.core.limits.idle_timeout) as scope:
+            try:
+                verdict = await self.core.authentication.decide(credentials)
+            except Exception:
+                log.exception("authentication of %s failed", connection.name)
+        if scope.cancelled_caught:
+            log.warning("authentication of %s took longer than %g s", connection.name, self.core.limits.idle_timeout)
+        await self.put(Decided(connection, connect, client_id, verdict))
+
+    def _open(self, connection: Connection, connect: Connect, client_id: str, verdict: Verdict) -> None:
+        """Let the client in, or not."""
+        meter = self.core.meter
+        if connection.over:
+            return
+        if not verdict.accepted:
+            meter.authentication_failure += 1
+            connection.refuse(ProtocolError(verdict.reason_code, "authentication failed"))
+            return
+        meter.authentication_success += 1
+        if verdict.anonymous:
+            meter.authentication_success_anonymous += 1
+            meter.client_auth_anonymous += 1
+        if not client_id:
+            client_id = self._assign()
+        self._attach(Attach(connection, connect, client_id, verdict))
+
+    def _assign(self) -> str:
+        """A client identifier that no session uses [MQTT-3.1.3-6, 3.2.2-16]."""
+        while True:
+            client_id = f"auto-{secrets.token_hex(12)}"
+            if client_id not in self._actors:
+                return client_id
+
+    def _attach(self, item: Attach) -> None:
+        """Give the connection to the session's actor; make one where there is none."""
+        actor = self._actors.get(item.client_id)
+        if actor is not None and self._tell(actor, item):
+            return
+        actor = SessionActor(self.core, item.client_id)
+        actor.tell(item)
+        self._actors[item.client_id] = actor
+        self._count()
+        self.core.sessions_nursery.start_soon(actor.run)
+
+    @staticmethod
+    def _tell(actor: SessionActor, item: object) -> bool:
+        """False when the actor has ended."""
+        try:
+            actor.tell(item)
+        except ActorGone:
+            return False
+        except trio.WouldBlock:
+            if isinstance(item, Attach):
+                item.connection.refuse(ProtocolError(ReasonCode.SERVER_BUSY, "the session is busy"))
+            return True
+        return True

@@ -1,0 +1,80 @@
+"""What a session actor shows of itself when it is asked.
+
+Invariant: read only; called by the actor in its own task.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trio_broker.protocol.packets import MQTT31
+from trio_broker.session.info import QueuedMessage, QueuePage, SessionInfo
+from trio_broker.session.outgoing import Outgoing
+from trio_broker.session.session import Session
+
+if TYPE_CHECKING:
+    from trio_broker.actors.session_actor import SessionActor
+
+
+def session_info(actor: SessionActor) -> SessionInfo:
+    """The session as the management API shows it."""
+    session, terms, connect = actor.session, actor.terms, actor.connect
+    assert session is not None
+    limits = session.limits
+    peer = actor.peer
+    return SessionInfo(
+        client_id=actor.client_id,
+        username=actor.username,
+        connected=actor.connection is not None,
+        connected_at=actor.connected_at,
+        disconnected_at=actor.disconnected_at,
+        created_at=session.created_at,
+        peer_host=peer.peer_host if peer is not None else "",
+        peer_port=peer.peer_port if peer is not None else 0,
+        listener=peer.listener if peer is not None else "",
+        protocol_name="MQIsdp" if terms is not None and terms.level == MQTT31 else "MQTT",
+        protocol_level=terms.level if terms is not None else 5,
+        keep_alive=terms.keep_alive if terms is not None else 0,
+        clean_start=terms.clean_start if terms is not None else False,
+        expiry_interval=session.expiry_interval,
+        is_bridge=connect.bridge if connect is not None else False,
+        subscriptions_count=len(session.subscriptions),
+        subscriptions_max=limits.max_subscriptions,
+        inflight_count=len(session.inflight),
+        inflight_max=limits.max_inflight,
+        mqueue_len=len(session.mqueue),
+        mqueue_max=limits.max_mqueue_len,
+        mqueue_dropped=session.mqueue.dropped,
+        awaiting_rel_count=len(session.awaiting_rel),
+        awaiting_rel_max=limits.max_awaiting_rel or None,
+        mailbox_len=actor.mailbox_len(),
+        stats=session.stats.as_dict(),
+        certificate_common_name=peer.certificate_common_name if peer is not None else None,
+        certificate_distinguished_name=peer.certificate_distinguished_name if peer is not None else None,
+        enable_authn=peer.enable_authn if peer is not None else True,
+    )
+
+
+def queue_page(session: Session, which: str, after: int | None, limit: int) -> QueuePage:
+    """A page of the mqueue (`which` is "mqueue") or of the inflight window ("inflight")."""
+    if which == "mqueue":
+        copies = session.mqueue.page(after, limit)
+        first = next(iter(session.mqueue), None)
+    else:
+        copies = session.inflight.page(after, limit)
+        first = next(iter(session.inflight.page(None, 1)), None)
+    return QueuePage([_row(copy) for copy in copies], None if first is None else first.inserted_at_ns)
+
+
+def _row(copy: Outgoing) -> QueuedMessage:
+    message = copy.message
+    return QueuedMessage(
+        message_id=message.message_id,
+        topic_name=message.topic_name,
+        qos=copy.qos,
+        publish_at=message.publish_at,
+        from_client_id=message.origin.client_id,
+        from_username=message.origin.username,
+        payload=message.payload,
+        inserted_at_ns=copy.inserted_at_ns,
+    )

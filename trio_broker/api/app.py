@@ -1,0 +1,159 @@
+"""The web application: from a request to its route, from the route's result to the answer.
+
+Invariant: whatever comes in, the answer is one of the contract; a fault of ours is logged with its traceback and
+answered without. The order is: path (404), method (405), credentials and role (401, 403), body and parameters (415,
+400), then the handler.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from quart import Request, Response
+from quart.ctx import RequestContext
+from quart.globals import request_ctx
+from quart_trio import QuartTrio
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
+
+from trio_broker.actors.questions import Questions
+from trio_broker.api import documents, v5
+from trio_broker.api.access import authorize
+from trio_broker.api.context import Api
+from trio_broker.api.failures import (
+    BODY_TIMEOUT,
+    BODY_TOO_LARGE,
+    INTERNAL_ERROR,
+    NOT_FOUND,
+    NOT_JSON,
+    UNAVAILABLE,
+    ApiError,
+)
+from trio_broker.api.keys import ApiKeys
+from trio_broker.api.routes import Found, Reply, Route, Router
+from trio_broker.api.validation import parse_body, parse_query
+from trio_broker.errors import ActorGone, AskTimeout
+
+logger = logging.getLogger(__name__)
+
+JSON: Final = "application/json"
+LARGEST_BODY: Final = 16 * 1024 * 1024
+"""Bytes of a request body."""
+SLOWEST_BODY: Final = 30
+"""Seconds a request body may take."""
+
+_NOT_FOUND_PAGE: Final = (
+    "<!DOCTYPE html><html><head><title>404 Not Found</title></head>"
+    "<body><h1>404 Not Found</h1><p>There is nothing at this path.</p></body></html>"
+)
+
+
+class WebApp(QuartTrio):
+    """Quart's request and response objects around a router of our own.
+
+    Quart's own URL map stays empty: it sees paths only after `%2F` was decoded.
+    """
+
+    def __init__(self, api: Api, keys: ApiKeys, *, largest_body: int) -> None:
+        super().__init__(__name__, static_folder=None, template_folder=None)
+        self.config["MAX_CONTENT_LENGTH"] = largest_body
+        self.config["BODY_TIMEOUT"] = SLOWEST_BODY
+        self._api = api
+        self._keys = keys
+        self._router = Router()
+        for route in v5.ROUTES:
+            self._router.add(v5.BASE_PATH + route.path, route)
+            if route.path == "/status":
+                self._router.add(route.path, route)
+        for route in documents.ROUTES:
+            self._router.add(route.path, route)
+
+    async def dispatch_request(self, request_context: RequestContext | None = None) -> Response:
+        """Answer any request; replaces the lookup in Quart's URL map."""
+        request = (request_context or request_ctx).request
+        try:
+            reply = await self._answer(request)
+        except ApiError as error:
+            reply = Reply(error.status, error.body, headers=error.headers)
+        except RequestEntityTooLarge:
+            reply = _failure(BODY_TOO_LARGE.error())
+        except RequestTimeout:
+            reply = _failure(BODY_TIMEOUT.error())
+        except (ActorGone, AskTimeout) as error:
+            logger.warning("%s %s: %s", request.method, _shown_path(request), str(error) or type(error).__name__)
+            reply = _failure(UNAVAILABLE.error())
+        except Exception:
+            logger.exception("%s %s failed", request.method, _shown_path(request))
+            reply = _failure(INTERNAL_ERROR.error())
+        return _response(reply)
+
+    async def _answer(self, request: Request) -> Reply:
+        found = self._router.find(request.scope["raw_path"].partition(b"?")[0])
+        if found is None:
+            return _unknown_path(request.headers.get("Accept", ""))
+        route = found.routes.get(request.method)
+        if route is None:
+            return Reply(405, headers={"allow": ", ".join(sorted(found.routes))})
+        await authorize(self._keys, route, request.headers.get("Authorization"))
+        result = await route.handler(self._api, **await _arguments(request, route, found))
+        if isinstance(result, Reply):
+            return result
+        return Reply(204) if result is None else Reply(200, result)
+
+
+def make_app(
+    questions: Questions,
+    *,
+    keys: ApiKeys,
+    started: Callable[[], bool],
+    level: str = "5.8.9",
+    largest_body: int = LARGEST_BODY,
+) -> WebApp:
+    """The application that serves `/api/v5`, `/status` and `/api-docs`.
+
+    `started` says whether the broker is up (for the health check); `level` is the release of EMQX to be taken for.
+    """
+    return WebApp(Api(questions, started, level), keys, largest_body=largest_body)
+
+
+async def _arguments(request: Request, route: Route, found: Found) -> dict[str, Any]:
+    arguments: dict[str, Any] = dict(zip(route.path_names, found.values, strict=True))
+    if route.body is not None:
+        raw = await request.get_data(cache=True, as_text=False, parse_form_data=False)
+        if raw and not request.headers.get("Content-Type", "").lower().startswith(JSON):
+            raise NOT_JSON.error()
+        arguments["body"] = parse_body(raw, route.body)
+    if route.query is not None:
+        arguments["query"] = parse_query(request.query_string, route.query)
+    return arguments
+
+
+def _unknown_path(accept: str) -> Reply:
+    if accept.startswith(JSON):
+        return _failure(NOT_FOUND.error())
+    if accept.startswith("text/plain"):
+        return Reply(404, text="404 - NOT FOUND", content_type="text/plain")
+    return Reply(404, text=_NOT_FOUND_PAGE, content_type="text/html")
+
+
+def _failure(error: ApiError) -> Reply:
+    return Reply(error.status, error.body, headers=error.headers)
+
+
+def _response(reply: Reply) -> Response:
+    if reply.text is not None:
+        response = Response(reply.text, reply.status, content_type=reply.content_type)
+    elif reply.body is not None:
+        response = Response(msgspec.json.encode(reply.body), reply.status, content_type=reply.content_type)
+    else:
+        response = Response(b"", reply.status)
+        del response.headers["content-type"]
+    response.headers.update(reply.headers)
+    return response
+
+
+def _shown_path(request: Request) -> str:
+    """For the log: what was sent, still percent-encoded, so that it stays one line."""
+    return ascii(request.scope["raw_path"].decode("latin-1"))

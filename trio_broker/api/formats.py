@@ -1,0 +1,66 @@
+"""How times, sizes and message ids are written in requests and answers.
+
+Invariant: pure functions; nothing here knows a route.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from trio_broker.api.failures import invalid
+from trio_broker.config.sizes import parse_size
+
+_DIGITS: Final = re.compile(r"[0-9]{1,18}")
+# A plus sign that was sent unescaped in a query arrives as a space; before an offset it can mean nothing else.
+_LOST_PLUS: Final = re.compile(r" (?=[0-9]{2}:?[0-9]{2}$)")
+
+
+def rfc3339_ms(milliseconds: int) -> str:
+    """Milliseconds since the epoch as local time with its offset: `2024-01-01T12:34:56.789+08:00`."""
+    seconds, rest = divmod(milliseconds, 1000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
+    return moment.astimezone().isoformat(timespec="milliseconds")
+
+
+def milliseconds(name: str, value: str) -> int:
+    """Milliseconds since the epoch from their decimal digits or an RFC 3339 time; 400 naming `name` otherwise."""
+    if _DIGITS.fullmatch(value):
+        return int(value)
+    try:
+        moment = datetime.fromisoformat(_LOST_PLUS.sub("+", value))
+        if moment.tzinfo is None:
+            raise ValueError("no offset")
+        return int(moment.timestamp() * 1000 + 0.5)
+    except (ValueError, OverflowError):
+        raise invalid(name, "Expected type epoch_millisecond or RFC 3339 time", value=value[:200]) from None
+
+
+def byte_size(name: str, value: str) -> int:
+    """Bytes from `1024`, `"32KB"`, `"1MB"`, `"2GB"` (1024 based); at least 1, else 400 naming `name`."""
+    try:
+        size = parse_size(value)
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise invalid(name, "Expected type bytesize above 0", value=value[:200])
+    return size
+
+
+def memory(size: int) -> str:
+    """Bytes as `15.52G`, `3.10M`, `1.00K`; below 1 K the plain number."""
+    for unit, letter in ((1024**3, "G"), (1024**2, "M"), (1024, "K")):
+        if size >= unit:
+            return f"{size / unit:.2f}{letter}"
+    return str(size)
+
+
+def message_id_text(message_id: int, suffix: int) -> str:
+    """32 upper case hexadecimal digits: our 64-bit message id, then 64 bits that tell this broker from others."""
+    return f"{message_id:016X}{suffix:016X}"
+
+
+def username_text(username: str | None) -> str:
+    """EMQX writes the absent user name of a publisher as the word `undefined`."""
+    return "undefined" if username is None else username

@@ -1,0 +1,196 @@
+"""The OpenAPI 3.0 document, made from the routes.
+
+Invariant: each route of a generation is one operation; schemas come from the very types that check requests and
+make answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from trio_broker.api.failures import (
+    BAD_API_KEY,
+    BAD_REQUEST,
+    BODY_TOO_LARGE,
+    INTERNAL_ERROR,
+    MALFORMED_JSON,
+    NO_CREDENTIALS,
+    NOT_JSON,
+    ROLE_TOO_WEAK,
+    UNAVAILABLE,
+    Failure,
+)
+from trio_broker.api.routes import ADMINISTRATORS, EVERYBODY, PUBLISHERS, VIEWERS, Route
+from trio_broker.api.validation import list_fields
+
+JSON: Final = "application/json"
+REFERENCE: Final = "#/components/schemas/"
+
+_ACCESS: Final = {
+    EVERYBODY: "No credentials are needed.",
+    VIEWERS: "For administrators and viewers.",
+    PUBLISHERS: "For administrators and publishers.",
+    ADMINISTRATORS: "For administrators.",
+}
+
+
+class Error(msgspec.Struct):
+    """The body of most failures."""
+
+    code: str
+    message: str
+
+
+def document(routes: Sequence[Route], base_path: str, *, version: str) -> dict[str, Any]:
+    """The whole document, as plain JSON values."""
+    types = [Error, *(wanted for route in routes for wanted in _types_of(route))]
+    by_name = _Schemas(types)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        path = re.sub(r":([a-z_]+)", r"{\1}", route.path)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, by_name)
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "trio-broker API", "version": version},
+        "servers": [{"url": base_path}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
+        "paths": paths,
+        "components": {
+            "schemas": by_name.components,
+            "securitySchemes": {
+                "basicAuth": {"type": "http", "scheme": "basic", "description": "API key and secret"},
+                "bearerAuth": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+
+
+class _Schemas:
+    """The schemas of all types: `of(type)` gives one, mostly as a reference into `components`."""
+
+    def __init__(self, types: Sequence[Any]) -> None:
+        unique: list[Any] = []
+        for wanted in types:
+            if wanted not in unique:
+                unique.append(wanted)
+        schemas, components = msgspec.json.schema_components(unique, ref_template=REFERENCE + "{name}")
+        self._types = unique
+        self._schemas = [_as_3_0(schema) for schema in schemas]
+        self.components: dict[str, Any] = {name: _as_3_0(schema) for name, schema in components.items()}
+
+    def of(self, wanted: Any) -> dict[str, Any]:
+        schema: dict[str, Any] = self._schemas[self._types.index(wanted)]
+        return schema
+
+    def properties(self, wanted: Any) -> tuple[dict[str, Any], set[str]]:
+        """The properties of a Struct, and which of them must be there."""
+        component = self.components[self.of(wanted)["$ref"].removeprefix(REFERENCE)]
+        return component["properties"], set(component.get("required", ()))
+
+
+def _types_of(route: Route) -> list[Any]:
+    answers = [answer.body for answer in route.answers]
+    return [wanted for wanted in (route.query, route.body, route.result, *answers) if wanted is not None]
+
+
+def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "description": _ACCESS[route.access],
+        "parameters": _parameters(route, schemas),
+        "responses": _responses(route, schemas),
+        "security": [] if route.access == EVERYBODY else [{"basicAuth": []}, {"bearerAuth": []}],
+    }
+    if route.body is not None:
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas.of(route.body)}}}
+    return operation
+
+
+def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.path_names
+    ]
+    if route.query is None:
+        return parameters
+    properties, required = schemas.properties(route.query)
+    repeated = list_fields(route.query)
+    for name, schema in properties.items():
+        schema = dict(schema)
+        parameter = {"name": name, "in": "query", "required": name in required, "schema": schema}
+        if "description" in schema:
+            parameter["description"] = schema.pop("description")
+        if name in repeated:
+            parameter |= {"style": "form", "explode": True}
+        parameters.append(parameter)
+    return parameters
+
+
+def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    if route.result is None:
+        responses["204"] = {"description": "Done"}
+    else:
+        responses["200"] = {"description": "Success", "content": {JSON: {"schema": schemas.of(route.result)}}}
+    for status, failures in _by_status(_failures_of(route)).items():
+        responses[str(status)] = {
+            "description": "; ".join(f"`{failure.code}`: {failure.message}" for failure in failures),
+            "content": {JSON: {"schema": schemas.of(Error)}},
+        }
+    for answer in route.answers:
+        response: dict[str, Any] = {"description": answer.description}
+        if answer.body is not None:
+            schema = schemas.of(answer.body)
+            if answer.status == 400:
+                schema = {"anyOf": [schemas.of(Error), schema]}
+            response["content"] = {JSON: {"schema": schema}}
+        responses[str(answer.status)] = response
+    return dict(sorted(responses.items()))
+
+
+def _failures_of(route: Route) -> list[Failure]:
+    failures = list(route.failures)
+    if route.query is not None or route.body is not None:
+        failures.insert(0, BAD_REQUEST)
+    if route.body is not None:
+        failures += [MALFORMED_JSON, BODY_TOO_LARGE, NOT_JSON]
+    if route.access != EVERYBODY:
+        failures += [NO_CREDENTIALS, BAD_API_KEY, ROLE_TOO_WEAK, INTERNAL_ERROR, UNAVAILABLE]
+    return failures
+
+
+def _by_status(failures: Sequence[Failure]) -> dict[int, list[Failure]]:
+    found: dict[int, list[Failure]] = {}
+    for failure in failures:
+        found.setdefault(failure.status, []).append(failure)
+    return found
+
+
+def _as_3_0(schema: Any) -> Any:
+    """JSON Schema 2020-12, as msgspec writes it, in the dialect of OpenAPI 3.0: `nullable`, no tuples, no null type."""
+    if isinstance(schema, list):
+        return [_as_3_0(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {key: _as_3_0(value) for key, value in schema.items()}
+    if isinstance(changed.get("anyOf"), list):
+        parts = [part for part in changed["anyOf"] if part != {"type": "null"}]
+        if len(parts) < len(changed["anyOf"]):
+            changed["nullable"] = True
+        if len(parts) == 1 and "$ref" not in parts[0]:
+            del changed["anyOf"]
+            changed |= parts[0]
+        else:
+            changed["anyOf"] = parts
+    if "prefixItems" in changed:
+        changed["items"] = {"anyOf": changed.pop("prefixItems")}
+    if changed.get("required") == []:
+        del changed["required"]
+    if changed.get("default", "") is None:
+        del changed["default"]
+    return changed

@@ -1,0 +1,184 @@
+"""Serving the application over HTTP: sockets of our own, Hypercorn's protocol on each connection.
+
+Invariant: a connection can end in any way without touching another, and the server ends within its deadline, also
+when a peer does not read. Hypercorn's own accept loop promises neither (an error in one connection ends the server; a
+send has no deadline), so the loop here is Trio's, with Hypercorn's connection object in each handler.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, cast
+
+import trio
+from attrs import define, field
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, Framework
+from hypercorn.utils import wrap_app
+
+from trio_broker.config.bind import Bind, parse_bind
+from trio_broker.errors import ListenerError
+
+logger = logging.getLogger(__name__)
+
+LONGEST_HEADERS: Final = 32 * 1024
+"""Bytes of a request line and its headers."""
+KEEP_ALIVE: Final = 60.0
+"""Seconds a connection may be silent between two requests, or take for the headers of one."""
+SLOWEST_SEND: Final = 30.0
+"""Seconds a peer may take to read a piece of an answer."""
+
+
+async def serve(
+    app: Framework,
+    bind: str | Bind,
+    *,
+    shutdown_trigger: Callable[[], Awaitable[object]] | None = None,
+    drain: float = 3.0,
+    max_connections: int = 1024,
+    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` until `shutdown_trigger` returns, or for ever.
+
+    `bind` is `"host:port"`, `"[::1]:port"` or a port; port 0 is a free one. `task_status.started` is given the
+    address that was bound. After the trigger nothing new is accepted, requests under way have `drain` seconds, then
+    all connections are closed; cancellation closes them at once. Raises ListenerError where it cannot be bound.
+    """
+    listeners = await _open(bind)
+    server = _Server(wrap_app(app, 0, "asgi"), _config(drain), max_connections)
+    async with trio.open_nursery() as connections:
+        connections.start_soon(server.close_at_the_end)
+        async with trio.open_nursery() as accepting:
+            accept = partial(trio.serve_listeners, server.handle, listeners, handler_nursery=connections)
+            await accepting.start(accept)
+            task_status.started(_address(listeners[0]))
+            if shutdown_trigger is None:
+                await trio.sleep_forever()
+            else:
+                await shutdown_trigger()
+            accepting.cancel_scope.cancel()
+        await server.say_goodbye(drain)
+        connections.cancel_scope.cancel()
+
+
+async def _open(bind: str | Bind) -> list[trio.SocketListener]:
+    try:
+        where = parse_bind(bind) if isinstance(bind, str) else bind
+        if where.path:
+            raise ValueError("not host:port")
+    except ValueError as error:
+        raise ListenerError(f"REST API: {bind!s} is {error}") from None
+    try:
+        listeners = list(await trio.open_tcp_listeners(where.port, host=where.host))
+    except OSError as error:
+        raise ListenerError(f"REST API: cannot listen on {where}: {_why(error)}") from error
+    if where.port == 0:
+        # Several addresses of one name would get several free ports: one is enough, and it is the one reported.
+        for listener in listeners[1:]:
+            await listener.aclose()
+        del listeners[1:]
+    return listeners
+
+
+def _why(error: OSError) -> str:
+    # Trio binds several addresses and reports the one that failed as the cause, in words of its own.
+    errors = [error, error.__cause__, *getattr(error.__cause__, "exceptions", ())]
+    if any(isinstance(one, OSError) and one.errno == errno.EADDRINUSE for one in errors):
+        return "the address is in use"
+    return error.strerror or str(error)
+
+
+def _address(listener: trio.SocketListener) -> tuple[str, int]:
+    host, port = listener.socket.getsockname()[:2]
+    return str(host), int(port)
+
+
+def _config(drain: float) -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logger
+    config.include_server_header = False
+    config.h11_max_incomplete_size = LONGEST_HEADERS
+    config.h2_max_header_list_size = LONGEST_HEADERS
+    config.keep_alive_timeout = KEEP_ALIVE
+    config.graceful_timeout = drain
+    return config
+
+
+@define
+class _Server:
+    """The connections there are now."""
+
+    app: AppWrapper
+    config: Config
+    max_connections: int
+    _context: WorkerContext = field(factory=lambda: WorkerContext(None), init=False)
+    _streams: set[_PatientStream] = field(factory=set, init=False)
+    _empty: trio.Event = field(factory=trio.Event, init=False)
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        """One connection; no error leaves it."""
+        if len(self._streams) >= self.max_connections:
+            logger.warning("REST API: more than %d connections, one was turned away", self.max_connections)
+            await stream.aclose()
+            return
+        guarded = _PatientStream(stream)
+        self._streams.add(guarded)
+        try:
+            # What TCPServer uses of a stream, `_PatientStream` has; it is declared as the TLS one.
+            await TCPServer(self.app, self.config, self._context, ConnectionState({}), cast(Any, guarded))
+        except* Exception:
+            logger.exception("REST API: a connection failed")
+        finally:
+            self._streams.discard(guarded)
+            guarded.socket.close()
+            if not self._streams:
+                self._empty.set()
+
+    async def say_goodbye(self, drain: float) -> None:
+        """Let idle connections go, and the others end their request within `drain` seconds."""
+        await self._context.terminated.set()
+        with trio.move_on_after(drain):
+            while self._streams:
+                self._empty = trio.Event()
+                await self._empty.wait()
+
+    async def close_at_the_end(self) -> None:
+        """On cancellation close all sockets: Hypercorn shields its sends from being cancelled."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            for stream in self._streams:
+                stream.socket.close()
+
+
+@define(eq=False)
+class _PatientStream:
+    """A socket stream whose sends have a deadline; what Hypercorn uses of a stream, and no more."""
+
+    _stream: trio.SocketStream
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        return self._stream.socket
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes) -> None:
+        try:
+            with trio.fail_after(SLOWEST_SEND):
+                await self._stream.send_all(data)
+        except trio.TooSlowError:
+            raise trio.BrokenResourceError("the peer does not read") from None
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

@@ -1,0 +1,120 @@
+"""`/nodes`: this node, its figures from the broker and from the machine.
+
+Invariant: there is one node, and it is always listed as running: what does not run does not answer.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import trio
+from msgspec import Struct
+
+from trio_broker.api.context import UNKNOWN_NODE, Api
+from trio_broker.api.formats import memory
+from trio_broker.api.routes import Routes
+from trio_broker.api.v5.metrics import Counters
+from trio_broker.api.v5.stats import Gauges, shown_stats
+
+routes = Routes("Nodes")
+
+NO_LOG_FILE: Final = "No log file is configured; the log goes to standard error."
+RUNTIME: Final = f"{platform.python_implementation()} {platform.python_version()}/trio {version('trio')}"
+PACKAGE: Final = str(Path(__file__).parents[2])
+NO_LIMIT: Final = 2**31 - 1
+"""What stands for "no limit" where a number is due: tasks are bounded by memory only."""
+
+
+class Node(Struct, kw_only=True):
+    node: str
+    node_status: str = "running"
+    role: str = "core"
+    version: str
+    trio_broker_version: str
+    edition: str = "Opensource"
+    uptime: int
+    otp_release: str
+    connections: int
+    live_connections: int
+    cluster_sessions: int
+    load1: float
+    load5: float
+    load15: float
+    max_fds: int
+    memory_total: str
+    memory_used: str
+    process_available: int = NO_LIMIT
+    process_used: int
+    sys_path: str
+    log_path: str
+
+
+@routes.get("/nodes", "List nodes")
+async def list_nodes(api: Api) -> list[Node]:
+    return [await _node(api)]
+
+
+@routes.get("/nodes/:node", "Get node info", failures=[UNKNOWN_NODE])
+async def node_by_name(api: Api, node: str) -> Node:
+    api.check_node(node)
+    return await _node(api)
+
+
+@routes.get("/nodes/:node/metrics", "Get node metrics", failures=[UNKNOWN_NODE])
+async def node_metrics(api: Api, node: str) -> Counters:
+    api.check_node(node)
+    return await api.questions.metrics()
+
+
+@routes.get("/nodes/:node/stats", "Get node stats", failures=[UNKNOWN_NODE])
+async def node_stats(api: Api, node: str) -> Gauges:
+    api.check_node(node)
+    return shown_stats(await api.questions.stats())
+
+
+async def _node(api: Api) -> Node:
+    info = await api.questions.node()
+    load1, load5, load15 = (round(load, 2) for load in os.getloadavg())
+    total, used = machine_memory()
+    return Node(
+        node=info.name,
+        version=api.level,
+        trio_broker_version=api.questions.broker_version,
+        uptime=info.uptime_ms,
+        otp_release=f"{platform.python_implementation()} {platform.python_version()}/trio {version('trio')}",
+        connections=info.sessions,
+        live_connections=info.connections,
+        cluster_sessions=info.sessions,
+        load1=load1,
+        load5=load5,
+        load15=load15,
+        max_fds=_max_fds(),
+        memory_total=memory(total),
+        memory_used=memory(used),
+        process_used=trio.lowlevel.current_statistics().tasks_living,
+        sys_path=PACKAGE,
+        log_path=NO_LOG_FILE if info.log_path is None else info.log_path,
+    )
+
+
+def _max_fds() -> int:
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return NO_LIMIT if soft == resource.RLIM_INFINITY else soft
+
+
+def machine_memory(path: str = "/proc/meminfo") -> tuple[int, int]:
+    """Bytes of memory of this machine: all of it, and what is used. Without Linux's table: all of it is used by us."""
+    try:
+        with open(path, encoding="ascii") as table:
+            sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in table)}
+        return sizes["MemTotal"], sizes["MemTotal"] - sizes["MemAvailable"]
+    except (OSError, KeyError):
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        # Kibibytes on every system but macOS, which has no /proc either.
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return total, largest if platform.system() == "Darwin" else largest * 1024

@@ -1,0 +1,89 @@
+"""What must hold between keys, once all layers are laid over each other.
+
+Invariant: nothing is opened here; files are only tried where `check_files` is called.
+"""
+
+from __future__ import annotations
+
+import os
+
+from trio_broker.config.listeners import ListenerConfig, SslOptions, WebsocketOptions
+from trio_broker.config.model import Config
+from trio_broker.config.setting import show
+from trio_broker.errors import ConfigError
+
+
+def listener_configs(config: Config) -> list[ListenerConfig]:
+    """All listeners, those not enabled too, in the order of their kinds; raises ConfigError as `check` does."""
+    check(config)
+    return [listener for listeners in config.listeners.values() for listener in listeners.values()]
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for the first thing that does not fit together."""
+    for kind, listeners in config.listeners.items():
+        for name, listener in listeners.items():
+            _check_listener(listener, f"listeners.{kind}.{name}")
+    http = config.http
+    if http is not None and (not http.bind or http.address.path):
+        raise ConfigError("dashboard.listeners.http.bind", _BIND_TCP if http.bind else _BIND_NEEDED)
+
+
+_BIND_NEEDED = 'is needed, such as "127.0.0.1:1883"'
+_BIND_TCP = "must be an address and a port, not a path"
+_BIND_PATH = "must be a path that holds a /"
+
+
+def _check_listener(listener: ListenerConfig, key: str) -> None:
+    if listener.kind == "memory":
+        if listener.bind:
+            raise ConfigError(f"{key}.bind", "has no meaning for a memory listener")
+    elif not listener.bind:
+        raise ConfigError(f"{key}.bind", _BIND_NEEDED if listener.kind != "unix" else _BIND_PATH)
+    elif bool(listener.address.path) != (listener.kind == "unix"):
+        raise ConfigError(
+            f"{key}.bind", f"{show(listener.bind)} {_BIND_PATH if listener.kind == 'unix' else _BIND_TCP}"
+        )
+    if listener.kind in ("ssl", "wss"):
+        _check_tls(listener, f"{key}.ssl_options")
+    elif listener.ssl_options != SslOptions():
+        # Somebody who sets a certificate here believes the port is encrypted.
+        raise ConfigError(f"{key}.ssl_options", f"has no meaning for a {listener.kind} listener; ssl and wss have it")
+    if listener.kind not in ("ws", "wss") and listener.websocket != WebsocketOptions():
+        raise ConfigError(f"{key}.websocket", f"has no meaning for a {listener.kind} listener; ws and wss have it")
+
+
+def _check_tls(listener: ListenerConfig, key: str) -> None:
+    options = listener.ssl_options
+    if not listener.enable:
+        return
+    for name in ("certfile", "keyfile"):
+        if not getattr(options, name):
+            raise ConfigError(f"{key}.{name}", f"is needed for a {listener.kind} listener")
+    if options.verify == "verify_peer" and not options.cacertfile:
+        raise ConfigError(f"{key}.cacertfile", "is needed for verify_peer")
+    if options.fail_if_no_peer_cert and options.verify != "verify_peer":
+        raise ConfigError(f"{key}.fail_if_no_peer_cert", 'needs verify = "verify_peer"')
+    if not options.versions:
+        raise ConfigError(f"{key}.versions", "must name one version at least")
+
+
+def check_files(config: Config) -> None:
+    """Raises ConfigError for the first file named in the configuration that cannot be read."""
+    files = {"api_key.bootstrap_file": config.api_key.bootstrap_file if config.http is not None else ""}
+    for listener in listener_configs(config):
+        if listener.enable:
+            key = f"listeners.{listener.kind}.{listener.name}.ssl_options"
+            for name in ("certfile", "keyfile", "cacertfile"):
+                files[f"{key}.{name}"] = getattr(listener.ssl_options, name)
+    for key, path in files.items():
+        if path:
+            _check_file(key, path)
+
+
+def _check_file(key: str, path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(key, f"{show(path)} cannot be read: {os.strerror(error.errno or 0)}") from error

@@ -1,0 +1,103 @@
+"""Listeners that serve a stream by a task a connection: TLS here, WebSocket on top of it.
+
+Invariant: every step before MQTT has a deadline and its own task, so a silent or slow peer costs nobody but itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+
+import trio
+from attrs import define, field
+
+from trio_broker.actors.gate import ConnectionInfo
+from trio_broker.listeners.accepting import SocketListener
+from trio_broker.listeners.listener import BoundAddress
+from trio_broker.listeners.proxied import meet_proxy
+from trio_broker.listeners.tls_context import build_context, common_name, distinguished_name
+from trio_broker.listeners.tls_stream import TlsStream, is_eof
+
+logger = logging.getLogger(__name__)
+
+SECURE_KINDS = ("ssl", "wss")
+_WHAT = "TLS handshake"
+
+
+@define(eq=False)
+class StreamListener(SocketListener):
+    """A task for each connection: PROXY header, TLS handshake, whatever `_serve` adds, MQTT."""
+
+    context: ssl.SSLContext | None = field(default=None, init=False, repr=False)
+    alpn: str = field(default="mqtt", init=False)
+
+    async def _open(self) -> BoundAddress:
+        if self.kind in SECURE_KINDS:
+            self.context = build_context(self.identifier, self.config.ssl_options, alpn=self.alpn)
+        return await super()._open()
+
+    def _take(self, sock: socket.socket, info: ConnectionInfo) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._connection, sock, info)
+
+    async def _connection(self, sock: socket.socket, info: ConnectionInfo) -> None:
+        """A fault in here ends this connection alone, with a traceback in the log."""
+        try:
+            if self.config.proxy_protocol and not await meet_proxy(self, sock, info):
+                return
+            async with socket_stream(sock) as transport:
+                stream = await self._secured(transport, info)
+                if stream is not None:
+                    await self._serve(stream, info)
+        except Exception:
+            logger.exception(
+                "listener %s: connection of %s:%d ended by a fault", self.identifier, info.peer_host, info.peer_port
+            )
+        finally:
+            sock.close()
+            info.ended()
+
+    async def _secured(self, transport: trio.SocketStream, info: ConnectionInfo) -> trio.abc.Stream | None:
+        """The stream to go on with; None when the TLS handshake failed."""
+        if self.context is None:
+            return transport
+        stream = trio.SSLStream(transport, self.context, server_side=True)
+        with self.handshake(self.config.ssl_options.handshake_timeout):
+            try:
+                await stream.do_handshake()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self.handshake_failed(_WHAT, info, tls_reason(error))
+                return None
+            certificate = stream.getpeercert()
+            if certificate:
+                info.certificate_common_name = common_name(certificate)
+                info.certificate_distinguished_name = distinguished_name(certificate)
+            return TlsStream(stream)
+        if self.running:
+            self.handshake_timed_out(_WHAT, info)
+        return None
+
+    async def _serve(self, stream: trio.abc.Stream, info: ConnectionInfo) -> None:
+        await self._serve_stream(stream, info)
+
+
+@define(eq=False)
+class TlsListener(StreamListener):
+    """`ssl:<name>`."""
+
+
+def socket_stream(sock: socket.socket) -> trio.SocketStream:
+    return trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+
+
+def tls_reason(error: BaseException) -> str:
+    """What OpenSSL says, in its own words, without the place in its source."""
+    cause = error.__cause__
+    if cause is None or is_eof(cause):
+        return "closed by the peer"
+    if isinstance(cause, ssl.SSLError):
+        return (cause.reason or str(cause)).replace("_", " ").lower()
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    return "closed by the peer"

@@ -1,0 +1,142 @@
+"""The TLS side of `ssl_options`: certificates, versions, ciphers, and who may be asked for a certificate.
+
+Invariant: a context that is returned works; everything wrong with the files is said here, naming the file.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from trio_broker.config.listeners import SslOptions
+from trio_broker.errors import ListenerError
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2: forward secrecy and authenticated encryption only. TLS 1.3 has nothing weaker to switch off."""
+
+_VERSIONS = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
+
+_REASONS = {
+    "KEY_VALUES_MISMATCH": "the key does not match the certificate",
+    "KEY_TYPE_MISMATCH": "the key does not match the certificate",
+    "BAD_DECRYPT": "the key needs another password",
+    "BAD_PASSWORD_READ": "the key needs a password",
+    "EE_KEY_TOO_SMALL": "the key is too small to be safe",
+    "CA_MD_TOO_WEAK": "the certificate is signed with a hash that is not safe any more",
+}
+
+
+def build_context(identifier: str, options: SslOptions, *, alpn: str) -> ssl.SSLContext:
+    """A server context. Raises ListenerError: one line that names the listener, the option and the file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    if options.honor_cipher_order:
+        context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols([alpn])
+    _set_versions(identifier, context, options.versions)
+    _set_ciphers(identifier, context, options.ciphers)
+    certfile, keyfile = options.certfile, options.keyfile or options.certfile
+    if not certfile:
+        raise ListenerError(f"listener {identifier}: ssl_options.certfile is not set")
+    _check_readable(identifier, "certfile", certfile)
+    _check_readable(identifier, "keyfile", keyfile)
+    with _named(identifier, f"ssl_options.certfile {certfile!r} with keyfile {keyfile!r}"):
+        # The password is always given: OpenSSL would ask for it on the terminal otherwise.
+        context.load_cert_chain(certfile, keyfile, password=lambda: options.password or "")
+    _set_verification(identifier, context, options)
+    return context
+
+
+def _set_verification(identifier: str, context: ssl.SSLContext, options: SslOptions) -> None:
+    if options.verify == "verify_none":
+        return
+    if not options.cacertfile:
+        raise ListenerError(f"listener {identifier}: ssl_options.verify = verify_peer needs ssl_options.cacertfile")
+    _check_readable(identifier, "cacertfile", options.cacertfile)
+    with _named(identifier, f"ssl_options.cacertfile {options.cacertfile!r}"):
+        context.load_verify_locations(options.cacertfile)
+    context.verify_mode = ssl.CERT_REQUIRED if options.fail_if_no_peer_cert else ssl.CERT_OPTIONAL
+
+
+def _set_versions(identifier: str, context: ssl.SSLContext, versions: Sequence[str]) -> None:
+    if not versions:
+        raise ListenerError(f"listener {identifier}: ssl_options.versions is empty")
+    chosen = sorted(_VERSIONS[version] for version in versions)
+    context.minimum_version, context.maximum_version = chosen[0], chosen[-1]
+
+
+def _set_ciphers(identifier: str, context: ssl.SSLContext, ciphers: Sequence[str]) -> None:
+    # Python cannot choose among the TLS 1.3 suites (TLS_...): they are all on.
+    below_1_3 = [cipher for cipher in ciphers if not cipher.startswith("TLS_")]
+    try:
+        context.set_ciphers(":".join(below_1_3) or CIPHERS)
+    except ssl.SSLError:
+        raise ListenerError(
+            f"listener {identifier}: ssl_options.ciphers: none of them is known: {':'.join(below_1_3)}"
+        ) from None
+
+
+def _check_readable(identifier: str, option: str, path: str) -> None:
+    try:
+        with open(path, "rb"):
+            return
+    except OSError as error:
+        raise ListenerError(f"listener {identifier}: ssl_options.{option} {path!r}: {error.strerror}") from None
+
+
+@contextmanager
+def _named(identifier: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError as error:
+        reason = _REASONS.get(error.reason or "", "")
+        if not reason:
+            reason = f"not usable as PEM ({error.reason or error.args[-1]})"
+        raise ListenerError(f"listener {identifier}: {what}: {reason}") from None
+
+
+Certificate = dict[str, Any]
+"""What `SSLObject.getpeercert` gives."""
+
+_SHORT = {
+    "commonName": "CN",
+    "countryName": "C",
+    "domainComponent": "DC",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "stateOrProvinceName": "ST",
+    "streetAddress": "STREET",
+    "userId": "UID",
+}
+
+
+def common_name(certificate: Certificate) -> str | None:
+    """The last CN of the subject: the most specific one."""
+    found: str | None = None
+    for relative in certificate.get("subject", ()):
+        for key, value in relative:
+            if key == "commonName":
+                found = value
+    return found
+
+
+def distinguished_name(certificate: Certificate) -> str | None:
+    """The subject as RFC 4514 writes it: most specific part first."""
+    parts = [
+        "+".join(f"{_SHORT.get(key, key)}={_escaped(value)}" for key, value in relative)
+        for relative in certificate.get("subject", ())
+    ]
+    return ",".join(reversed(parts)) or None
+
+
+def _escaped(value: str) -> str:
+    text = "".join(f"\\{character}" if character in ',+"\\<>;' else character for character in value)
+    text = text.replace("\x00", "\\00")
+    if text.startswith(("#", " ")):
+        text = "\\" + text
+    if text.endswith(" ") and len(value) > 1:
+        text = text[:-1] + "\\ "
+    return text

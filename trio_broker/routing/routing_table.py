@@ -1,0 +1,267 @@
+"""Which recipients get a message: subscriptions in, a plan for each topic out.
+
+Invariant: a cached plan says what a fresh match would say. A change of an exact filter drops the plan of its one
+topic, a change of a filter with wildcards drops all plans; members of a shared group change inside their group, which
+plans only refer to. The cache is bounded by its number of plans and by the number of deliveries they hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from random import Random
+from typing import Final, Generic
+
+from attrs import define, field
+
+from trio_broker.routing.delivery import Delivery, R, delivery_for, merge
+from trio_broker.routing.filter_trie import FilterTrie, has_wildcard
+from trio_broker.routing.shared_group import SharedGroup, Strategy
+from trio_broker.routing.subscription import Subscription
+from trio_broker.routing.subscription_table import SubscriptionTable
+
+DELIVERIES_PER_PLAN: Final = 16
+"""The cache holds at most this many deliveries for each plan it may hold (one plan may be larger than all that)."""
+
+
+@define(eq=False, weakref_slot=False)
+class Plan(Generic[R]):
+    """Where the messages of one topic go. False when that is nowhere."""
+
+    deliveries: tuple[Delivery[R], ...]
+    groups: tuple[SharedGroup[R], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.deliveries or self.groups)
+
+
+@define(eq=False, repr=False, weakref_slot=False)
+class _Entry(Generic[R]):
+    """All that hangs on one filter where this is more than one ordinary subscription."""
+
+    deliveries: dict[R, Delivery[R]] = field(factory=dict)
+    groups: dict[str, SharedGroup[R]] = field(factory=dict)
+
+
+@define(eq=False, repr=False)
+class RoutingTable(Generic[R]):
+    """Subscriptions of all recipients.
+
+    `plans` may be read in place of `match` by whom the call is too slow: what `plans.get(topic_name)` gives is right
+    until the next change of the table, and None means: ask `match` (a topic nobody subscribed to has an empty plan).
+    `plans` stays the same dict.
+
+    A recipient counts as online until `set_online` says otherwise; `remove` forgets that as well.
+    """
+
+    strategy: Strategy = "round_robin"
+    max_plans: int = 100_000
+    random: Random = field(factory=Random, kw_only=True)
+    plans: dict[str, Plan[R]] = field(factory=dict, init=False)
+    _planned_deliveries: int = field(default=0, init=False)
+    _nobody: Plan[R] = field(factory=lambda: Plan((), ()), init=False)
+    _filters: FilterTrie[Delivery[R] | _Entry[R]] = field(factory=FilterTrie, init=False)
+    _subscriptions: SubscriptionTable[R] = field(factory=SubscriptionTable, init=False)
+    _groups_of: dict[R, dict[str, SharedGroup[R]]] = field(factory=dict, init=False)  # by filter in full
+    _offline: set[R] = field(factory=set, init=False)
+    _topics_count: int = field(default=0, init=False)
+
+    # -- what there is
+
+    @property
+    def topics_count(self) -> int:
+        """Number of `topic_filters()`."""
+        return self._topics_count
+
+    @property
+    def subscriptions_count(self) -> int:
+        """Number of subscriptions, the shared ones included."""
+        return self._subscriptions.count
+
+    @property
+    def shared_subscriptions_count(self) -> int:
+        return self._subscriptions.shared_count
+
+    @property
+    def subscribers_count(self) -> int:
+        """Number of recipients with at least one subscription."""
+        return len(self._subscriptions)
+
+    def topic_filters(self) -> list[str]:
+        """Every filter somebody is subscribed to, each once; shared ones in full."""
+        filters: list[str] = []
+        for value in self._filters.values():
+            if isinstance(value, Delivery):
+                filters.append(value.topic_filter)
+            else:
+                filters += [delivery.topic_filter for delivery in islice(value.deliveries.values(), 1)]
+                filters += [group.topic_filter for group in value.groups.values()]
+        return filters
+
+    def subscriptions_of(self, recipient: R) -> list[Subscription]:
+        """In the order in which they were first made."""
+        return self._subscriptions.of(recipient)
+
+    def subscriptions(self) -> Iterator[tuple[R, Subscription]]:
+        """Every subscription with its recipient; the table must not change meanwhile."""
+        return self._subscriptions.items()
+
+    # -- changes
+
+    def subscribe(self, recipient: R, subscription: Subscription) -> bool:
+        """True when the filter is new for this recipient; else the new subscription takes the place of the old one."""
+        previous = self._subscriptions.put(recipient, subscription)
+        if previous == subscription:
+            return False  # a session that came back: nothing changes, all plans stay
+        if subscription.share_name is None:
+            self._put_delivery(subscription.match_filter, delivery_for(recipient, subscription))
+        else:
+            self._join(subscription.share_name, recipient, subscription)
+        return previous is None
+
+    def unsubscribe(self, recipient: R, topic_filter: str) -> bool:
+        """`topic_filter` in full; False when the recipient has no such subscription."""
+        subscription = self._subscriptions.pop(recipient, topic_filter)
+        if subscription is None:
+            return False
+        self._take_out(recipient, subscription)
+        return True
+
+    def remove(self, recipient: R) -> list[str]:
+        """Forget a recipient; returns its filters, in full."""
+        subscriptions = self._subscriptions.pop_all(recipient)
+        for subscription in subscriptions:
+            self._take_out(recipient, subscription)
+        self._offline.discard(recipient)
+        return [subscription.topic_filter for subscription in subscriptions]
+
+    def set_online(self, recipient: R, online: bool) -> None:
+        """Whether shared groups should prefer this recipient; it need not have subscriptions yet."""
+        if online:
+            self._offline.discard(recipient)
+        else:
+            self._offline.add(recipient)
+        for group in self._groups_of.get(recipient, {}).values():
+            group.set_online(recipient, online)
+
+    def _put_delivery(self, match_filter: str, delivery: Delivery[R]) -> None:
+        held = self._filters.get(match_filter)
+        if isinstance(held, _Entry):
+            self._topics_count += not held.deliveries
+            held.deliveries[delivery.recipient] = delivery
+        elif held is None or held.recipient == delivery.recipient:
+            self._topics_count += held is None
+            self._filters.insert(match_filter, delivery)
+        else:
+            entry = _Entry({held.recipient: held, delivery.recipient: delivery})
+            self._filters.insert(match_filter, entry)
+        self._forget_plans(match_filter)
+
+    def _join(self, share_name: str, recipient: R, subscription: Subscription) -> None:
+        match_filter = subscription.match_filter
+        entry = self._filters.get(match_filter)
+        if not isinstance(entry, _Entry):
+            entry = _Entry({} if entry is None else {entry.recipient: entry})
+            self._filters.insert(match_filter, entry)
+        group = entry.groups.get(share_name)
+        if group is None:
+            group = SharedGroup(share_name, match_filter, self.strategy, self.random)
+            entry.groups[share_name] = group
+            self._topics_count += 1
+            self._forget_plans(match_filter)
+        group.add(recipient, subscription, recipient not in self._offline)
+        self._groups_of.setdefault(recipient, {})[subscription.topic_filter] = group
+
+    def _take_out(self, recipient: R, subscription: Subscription) -> None:
+        match_filter = subscription.match_filter
+        held = self._filters.get(match_filter)
+        if not isinstance(held, _Entry):
+            self._filters.remove(match_filter)
+            self._topics_count -= 1
+            self._forget_plans(match_filter)
+            return
+        if subscription.share_name is None:
+            del held.deliveries[recipient]
+            self._topics_count -= not held.deliveries
+            self._forget_plans(match_filter)
+        else:
+            self._leave(held, subscription.share_name, recipient, subscription)
+        if held.groups:
+            return
+        if not held.deliveries:
+            self._filters.remove(match_filter)
+        elif len(held.deliveries) == 1:
+            self._filters.insert(match_filter, *held.deliveries.values())
+
+    def _leave(self, entry: _Entry[R], share_name: str, recipient: R, subscription: Subscription) -> None:
+        groups = self._groups_of[recipient]
+        del groups[subscription.topic_filter]
+        if not groups:
+            del self._groups_of[recipient]
+        group = entry.groups[share_name]
+        group.discard(recipient)
+        if not group.members:
+            del entry.groups[share_name]
+            self._topics_count -= 1
+            self._forget_plans(subscription.match_filter)
+
+    # -- matching
+
+    def match(self, topic_name: str) -> Plan[R]:
+        """Where messages of this topic go, as long as nothing changes."""
+        plan = self.plans.get(topic_name)
+        if plan is None:
+            plan = self._make_plan(topic_name)
+            self._keep_plan(topic_name, plan)
+        return plan
+
+    def _make_plan(self, topic_name: str) -> Plan[R]:
+        values = self._filters.match(topic_name)
+        if not values:
+            return self._nobody
+        if len(values) == 1:
+            value = values[0]
+            if isinstance(value, Delivery):
+                return Plan((value,), ())
+            return Plan(tuple(value.deliveries.values()), tuple(value.groups.values()))
+        deliveries: dict[R, Delivery[R]] = {}
+        overlaps: dict[R, list[Delivery[R]]] = {}
+        groups: list[SharedGroup[R]] = []
+        for value in values:
+            if isinstance(value, Delivery):
+                new = [value]
+            else:
+                groups += value.groups.values()
+                if not deliveries:
+                    deliveries = dict(value.deliveries)
+                    continue
+                new = list(value.deliveries.values())
+            for delivery in new:
+                recipient = delivery.recipient
+                first = deliveries.setdefault(recipient, delivery)
+                if first is not delivery:
+                    overlaps.setdefault(recipient, [first]).append(delivery)
+        for recipient, parts in overlaps.items():
+            deliveries[recipient] = merge(parts)
+        return Plan(tuple(deliveries.values()), tuple(groups))
+
+    def _keep_plan(self, topic_name: str, plan: Plan[R]) -> None:
+        plans = self.plans
+        weight = len(plan.deliveries)
+        while plans and (
+            len(plans) >= self.max_plans or self._planned_deliveries + weight > self.max_plans * DELIVERIES_PER_PLAN
+        ):
+            # The oldest go, a few percent at a time, so that no single message pays for all of them.
+            for oldest in list(islice(plans, self.max_plans // 64 + 1)):
+                self._planned_deliveries -= len(plans.pop(oldest).deliveries)
+        plans[topic_name] = plan
+        self._planned_deliveries += weight
+
+    def _forget_plans(self, match_filter: str) -> None:
+        if not has_wildcard(match_filter):
+            plan = self.plans.pop(match_filter, None)
+            if plan is not None:
+                self._planned_deliveries -= len(plan.deliveries)
+        elif self.plans:
+            self.plans.clear()
+            self._planned_deliveries = 0

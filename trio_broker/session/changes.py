@@ -1,0 +1,39 @@
+"""Changes to subscriptions on their way through the router, in order with the messages around them.
+
+Invariant: the router applies them in the order of arrival and tells the session after it has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define
+
+from trio_broker.routing.subscription import Subscription
+
+
+@define(eq=False)
+class SubscribeChange:
+    """A SUBSCRIBE: one reason code a filter; `subscriptions` has None where the filter was refused.
+
+    `existed` tells for each whether the session had the filter before (for retain handling 1). `packet_identifier`
+    is 0 when no SUBACK is to be sent (a subscription made over REST).
+    """
+
+    recipient: Any
+    packet_identifier: int
+    subscriptions: list[Subscription | None]
+    existed: list[bool]
+    reason_codes: list[int]
+    connection: Any = None
+
+
+@define(eq=False)
+class UnsubscribeChange:
+    """An UNSUBSCRIBE: the filters that existed are dropped, `reason_codes` has one code for each asked for."""
+
+    recipient: Any
+    packet_identifier: int
+    topic_filters: list[str]
+    reason_codes: list[int]
+    connection: Any = None

@@ -1,0 +1,442 @@
+"""The MQTT state of one Network Connection with a session behind it: what each packet from the client leads to.
+
+Invariant: `handle` is one step without waiting; what needs others (routing, subscriptions) goes into the `Step` in the
+order of arrival, answers go to `step.out`, and a broken rule raises ProtocolError after all before it took effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trio_broker.errors import ProtocolError
+from trio_broker.protocol.message import Message, Origin, Run
+from trio_broker.protocol.packets import (
+    MQTT5,
+    MQTT31,
+    NO_PROPERTIES,
+    Auth,
+    Connect,
+    Disconnect,
+    Packet,
+    PingReq,
+    Properties,
+    PubAck,
+    PubComp,
+    Publish,
+    PubRec,
+    PubRel,
+    Subscribe,
+    Unsubscribe,
+)
+from trio_broker.protocol.reason_codes import ReasonCode
+from trio_broker.protocol.topics import validate_topic_name
+from trio_broker.routing.subscription import Subscription
+from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
+from trio_broker.session.connect import Terms
+from trio_broker.session.limits import Limits
+from trio_broker.session.meter import Meter
+from trio_broker.session.session import NEVER, Session
+from trio_broker.session.step import Step
+from trio_broker.session.subscribe import Authorize, grant
+
+# The properties of a PUBLISH that travel to its subscribers.
+_TRAVELLING = (
+    "payload_format_indicator",
+    "message_expiry_interval",
+    "content_type",
+    "response_topic",
+    "correlation_data",
+    "user_property",
+)
+
+
+class Channel:
+    """One connection of a client: its terms, its topic aliases, its receive quota.
+
+    `recipient` is the session's handle for the router, `publisher` the one that gets the acknowledgements of runs.
+    `authorize_publish` and `authorize_subscribe` are None where everything is allowed. After `handle` saw a
+    DISCONNECT, `ended` is that packet.
+    """
+
+    __slots__ = (
+        "aliases",
+        "authorize_publish",
+        "authorize_subscribe",
+        "ended",
+        "level",
+        "limits",
+        "meter",
+        "origin",
+        "publisher",
+        "receive_maximum",
+        "recipient",
+        "session",
+        "session_expiry_interval",
+        "terms",
+        "unacknowledged",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        terms: Terms,
+        origin: Origin,
+        recipient: Any,
+        publisher: Any,
+        authorize_publish: Authorize | None = None,
+        authorize_subscribe: Authorize | None = None,
+    ) -> None:
+        self.session = session
+        self.terms = terms
+        self.level = terms.level
+        self.limits: Limits = session.limits
+        self.meter: Meter = session.meter
+        self.origin = origin
+        self.recipient = recipient
+        self.publisher = publisher
+        self.authorize_publish = authorize_publish
+        self.authorize_subscribe = authorize_subscribe
+        self.aliases: dict[int, str] | None = None
+        self.receive_maximum = self.limits.max_awaiting_rel or 65535
+        self.unacknowledged = 0  # QoS 1 messages of the client without PUBACK yet
+        self.session_expiry_interval = terms.session_expiry_interval
+        self.ended: Disconnect | None = None
+
+    def handle(self, packets: Sequence[Packet], step: Step) -> None:
+        """Take packets in order. Raises ProtocolError; `ended` is set when the client says goodbye."""
+        self.session.stats.recv_pkt += len(packets)
+        self.meter.packets_received += len(packets)
+        first = len(step.routed)
+        try:
+            self._handle(packets, step)
+        finally:
+            if len(step.routed) > first:
+                self._count_received(step.routed, first)
+
+    def _count_received(self, routed: list[Any], first: int) -> None:
+        meter = self.meter
+        stats = self.session.stats
+        for index in range(first, len(routed)):
+            run = routed[index]
+            if type(run) is not Run:
+                continue
+            count = len(run.messages)
+            meter.packets_publish_received += count
+            meter.messages_received += count
+            if run.qos == 0:
+                meter.messages_qos0_received += count
+                stats.recv_msg_qos0 += count
+            elif run.qos == 1:
+                meter.messages_qos1_received += count
+                stats.recv_msg_qos1 += count
+            else:
+                meter.messages_qos2_received += count
+                stats.recv_msg_qos2 += count
+
+    def _handle(self, packets: Sequence[Packet], step: Step) -> None:
+        run: Run | None = None
+        for packet in packets:
+            if type(packet) is Publish:
+                # The hot path: consecutive messages to one topic become one run.
+                if packet.qos == 0 and packet.properties is NO_PROPERTIES:
+                    topic = packet.topic_name
+                    if (
+                        run is None
+                        or run.qos
+                        or (run.topic_name is not topic and run.topic_name != topic)
+                        or run.retain is not packet.retain
+                        or not run.plain
+                    ):
+                        self._check_publish(packet, topic)
+                        if self.authorize_publish is not None and not self.authorize_publish(topic):
+                            self._refuse_publish(packet, step)
+                            continue
+                        run = self._new_run(topic, 0, packet.retain, step)
+                    message = Message(
+                        topic,
+                        packet.payload,
+                        0,
+                        packet.retain,
+                        step.next_message_id,
+                        self.origin,
+                        step.wall_ms,
+                        NO_PROPERTIES,
+                        self._default_expiry(step.now),
+                    )
+                    step.next_message_id += 1
+                    run.messages.append(message)
+                    if run.raw is not None:
+                        if packet.frame is not None:
+                            run.raw.append(packet.frame)
+                        else:
+                            run.raw = None
+                    if message.expires_at is not None:
+                        run.plain = False
+                else:
+                    run = self._handle_publish(packet, run, step)
+                continue
+            # Work on a run only as long as nothing else comes between.
+            run = None
+            self._handle_other(packet, step)
+            if self.ended is not None:
+                return  # what stands behind a DISCONNECT is ignored
+
+    # -- PUBLISH ------------------------------------------------------------------------------------------------
+
+    def _new_run(self, topic: str, qos: int, retain: bool, step: Step) -> Run:
+        run = Run(topic, qos, retain, self.origin, [])
+        if qos == 0 and not retain:
+            run.raw = []
+            run.raw_level = 5 if self.level == MQTT5 else 4
+        run.publisher = self.publisher
+        step.routed.append(run)
+        return run
+
+    def _default_expiry(self, now: float) -> float | None:
+        interval = self.limits.message_expiry_interval
+        return None if interval is None else now + interval
+
+    def _check_publish(self, packet: Publish, topic: str) -> None:
+        """What the server announced it does not do [MQTT-3.2.2-9, 3.2.2-13]; deep topics."""
+        if packet.qos > self.limits.max_qos_allowed:
+            raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, f"PUBLISH with QoS {packet.qos}")
+        if packet.retain and not self.limits.retain_available:
+            raise ProtocolError(ReasonCode.RETAIN_NOT_SUPPORTED, "PUBLISH with RETAIN")
+        if topic.count("/") >= self.limits.max_topic_levels:
+            raise ProtocolError(
+                ReasonCode.TOPIC_NAME_INVALID, f"topic of more than {self.limits.max_topic_levels} levels"
+            )
+
+    def _resolve_alias(self, packet: Publish) -> str:
+        """The topic name a PUBLISH means [MQTT-3.3.2-7 to 3.3.2-12]."""
+        alias = packet.properties.get("topic_alias")
+        topic = packet.topic_name
+        if alias is None:
+            return topic
+        if alias == 0 or alias > self.limits.max_topic_alias:
+            raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, f"topic alias {alias}")
+        if self.aliases is None:
+            self.aliases = {}
+        if topic:
+            self.aliases[alias] = topic
+            return topic
+        known = self.aliases.get(alias)
+        if known is None:
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"topic alias {alias} was never set")
+        return known
+
+    def _handle_publish(self, packet: Publish, run: Run | None, step: Step) -> Run | None:
+        """A PUBLISH with QoS 1 or 2 or with properties; returns the run it went into."""
+        properties = packet.properties
+        topic = packet.topic_name
+        qos = packet.qos
+        identifier = packet.packet_identifier
+        if properties:
+            topic = self._resolve_alias(packet)
+            if "response_topic" in properties:  # [MQTT-3.3.2-14]
+                validate_topic_name(properties["response_topic"])
+        self._check_publish(packet, topic)
+        session = self.session
+        if qos == 2 and identifier in session.awaiting_rel:
+            # A copy of a message we have: PUBREC again, not delivered again [MQTT-4.3.3-10].
+            self.meter.packets_publish_inuse += 1
+            self._answer(b"\x50\x02" + identifier.to_bytes(2, "big"), step)
+            self.meter.packets_pubrec_sent += 1
+            return run
+        if qos and self.unacknowledged + len(session.awaiting_rel) >= self.receive_maximum:  # [MQTT-3.3.4-7]
+            self.meter.packets_publish_dropped += 1
+            raise ProtocolError(
+                ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, f"more than {self.receive_maximum} unacknowledged messages"
+            )
+        if self.authorize_publish is not None and not self.authorize_publish(topic):
+            self._refuse_publish(packet, step)
+            return run
+        travelling, expires_at, plain = self._travelling(properties, step.now)
+        if (
+            run is None
+            or run.qos != qos
+            or (run.topic_name is not topic and run.topic_name != topic)
+            or run.retain is not packet.retain
+            or run.plain is not plain
+        ):
+            run = self._new_run(topic, qos, packet.retain, step)
+            run.plain = plain
+        run.raw = None
+        if qos:
+            run.packet_identifiers.append(identifier)
+            if qos == 1:
+                self.unacknowledged += 1
+            else:
+                session.awaiting_rel[identifier] = step.now
+        message = Message(
+            topic,
+            packet.payload,
+            qos,
+            packet.retain,
+            step.next_message_id,
+            self.origin,
+            step.wall_ms,
+            travelling,
+            expires_at,
+        )
+        step.next_message_id += 1
+        run.messages.append(message)
+        return run
+
+    def _travelling(self, properties: Properties, now: float) -> tuple[Properties, float | None, bool]:
+        """Properties for the subscribers, when the message expires, and whether there is neither."""
+        expires_at = self._default_expiry(now)
+        if not properties:
+            return NO_PROPERTIES, expires_at, expires_at is None
+        travelling: Properties = {}
+        for name in _TRAVELLING:
+            if name in properties:
+                travelling[name] = properties[name]  # type: ignore[literal-required]
+        if "message_expiry_interval" in properties:
+            expires_at = now + properties["message_expiry_interval"]
+        if not travelling:
+            travelling = NO_PROPERTIES
+        return travelling, expires_at, travelling is NO_PROPERTIES and expires_at is None
+
+    def _refuse_publish(self, packet: Publish, step: Step) -> None:
+        """Not authorized: 5.0 is told so, 3.x is acknowledged and the message dropped [3.1.1 3.3.5-2]."""
+        self.meter.packets_publish_auth_error += 1
+        self.session.stats.recv_dropped += 1
+        if packet.qos == 0:
+            return
+        first = b"\x40" if packet.qos == 1 else b"\x50"
+        identifier = packet.packet_identifier.to_bytes(2, "big")
+        if self.level == MQTT5:
+            self._answer(first + b"\x03" + identifier + b"\x87", step)
+        else:
+            self._answer(first + b"\x02" + identifier, step)
+        if packet.qos == 1:
+            self.meter.packets_puback_sent += 1
+        else:
+            self.meter.packets_pubrec_sent += 1
+
+    def acknowledge(self, run: Run, out: list[bytes]) -> None:
+        """The run has been routed (and stored where it must be): PUBACK or PUBREC for each [MQTT-3.3.4-1]."""
+        identifiers = run.packet_identifiers
+        count = len(identifiers)
+        first = b"\x40" if run.qos == 1 else b"\x50"
+        if run.matched == 0 and self.level == MQTT5:
+            head, tail = first + b"\x03", b"\x10"  # no matching subscribers
+        else:
+            head, tail = first + b"\x02", b""
+        for identifier in identifiers:
+            out.append(head + identifier.to_bytes(2, "big") + tail)
+        meter = self.meter
+        meter.packets_sent += count
+        self.session.stats.send_pkt += count
+        if run.qos == 1:
+            self.unacknowledged -= count
+            meter.packets_puback_sent += count
+        else:
+            meter.packets_pubrec_sent += count
+
+    # -- everything else ----------------------------------------------------------------------------------------
+
+    def _answer(self, frame: bytes, step: Step) -> None:
+        step.out.append(frame)
+        self.meter.packets_sent += 1
+        self.session.stats.send_pkt += 1
+
+    def _handle_other(self, packet: Packet, step: Step) -> None:
+        kind = type(packet)
+        if kind is PubAck:
+            assert isinstance(packet, PubAck)
+            self.meter.packets_puback_received += 1
+            if not self.session.handle_puback(packet.packet_identifier, step.now, step.out):
+                raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "PUBACK for a QoS 2 message")
+        elif kind is PubRec:
+            assert isinstance(packet, PubRec)
+            self.meter.packets_pubrec_received += 1
+            if not self.session.handle_pubrec(packet.packet_identifier, packet.reason_code, step.now, step.out):
+                raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "PUBREC for a QoS 1 message")
+        elif kind is PubRel:
+            assert isinstance(packet, PubRel)
+            self._handle_pubrel(packet, step)
+        elif kind is PubComp:
+            assert isinstance(packet, PubComp)
+            self.meter.packets_pubcomp_received += 1
+            self.session.handle_pubcomp(packet.packet_identifier, step.now, step.out)
+        elif kind is PingReq:
+            self.meter.packets_pingreq_received += 1
+            self.meter.packets_pingresp_sent += 1
+            self._answer(b"\xd0\x00", step)
+        elif isinstance(packet, Subscribe):
+            self._handle_subscribe(packet, step)
+        elif isinstance(packet, Unsubscribe):
+            self._handle_unsubscribe(packet, step)
+        elif isinstance(packet, Disconnect):
+            self._handle_disconnect(packet)
+        elif isinstance(packet, Connect):
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "second CONNECT")  # [MQTT-3.1.0-2]
+        elif isinstance(packet, Auth):
+            self.meter.packets_auth_received += 1
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "AUTH without an authentication method")  # [MQTT-4.12.0-7]
+        else:
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"{kind.__name__} from a client")
+
+    def _handle_pubrel(self, packet: PubRel, step: Step) -> None:
+        """[MQTT-4.3.3-11]; PUBCOMP also when the identifier is unknown, 0x92 in 5.0."""
+        identifier = packet.packet_identifier
+        self.meter.packets_pubrel_received += 1
+        known = self.session.awaiting_rel.pop(identifier, None)
+        if known is None:
+            self.meter.packets_pubrel_missed += 1
+        if known is None and self.level == MQTT5:
+            self._answer(b"\x70\x03" + identifier.to_bytes(2, "big") + b"\x92", step)
+        else:
+            self._answer(b"\x70\x02" + identifier.to_bytes(2, "big"), step)
+        self.meter.packets_pubcomp_sent += 1
+
+    def _handle_subscribe(self, packet: Subscribe, step: Step) -> None:
+        self.meter.packets_subscribe_received += 1
+        subscriptions = self.session.subscriptions
+        identifiers = packet.properties.get("subscription_identifier", [])
+        identifier = identifiers[0] if identifiers else 0
+        change = SubscribeChange(self.recipient, packet.packet_identifier, [], [], [], self.publisher)
+        for asked in packet.filters:
+            existed = asked.topic_filter in subscriptions
+            granted = grant(
+                asked, identifier, self.limits, len(subscriptions) - existed, self.authorize_subscribe
+            )
+            change.existed.append(existed)
+            if isinstance(granted, Subscription):
+                subscriptions[asked.topic_filter] = granted
+                change.subscriptions.append(granted)
+                change.reason_codes.append(granted.qos)
+                continue
+            if self.level == MQTT31:
+                # 3.1 has no way to say no in a SUBACK.
+                raise ProtocolError(granted, f"filter {asked.topic_filter!r} refused")
+            self.meter.packets_subscribe_error += 1
+            if granted == ReasonCode.NOT_AUTHORIZED:
+                self.meter.packets_subscribe_auth_error += 1
+            change.subscriptions.append(None)
+            change.reason_codes.append(granted if self.level == MQTT5 else 0x80)
+        step.routed.append(change)
+
+    def _handle_unsubscribe(self, packet: Unsubscribe, step: Step) -> None:
+        self.meter.packets_unsubscribe_received += 1
+        subscriptions = self.session.subscriptions
+        change = UnsubscribeChange(self.recipient, packet.packet_identifier, [], [], self.publisher)
+        for topic_filter in packet.topic_filters:
+            if subscriptions.pop(topic_filter, None) is None:
+                change.reason_codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
+            else:
+                change.topic_filters.append(topic_filter)
+                change.reason_codes.append(ReasonCode.SUCCESS)
+        step.routed.append(change)
+
+    def _handle_disconnect(self, packet: Disconnect) -> None:
+        self.meter.packets_disconnect_received += 1
+        if "session_expiry_interval" in packet.properties:
+            interval = packet.properties["session_expiry_interval"]
+            if interval and self.terms.session_expiry_interval == 0:  # [MQTT 5.0 section 3.14.2.2.2]
+                raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "session expiry raised from 0 in DISCONNECT")
+            self.session_expiry_interval = min(interval, NEVER)
+        self.ended = packet

@@ -1,0 +1,370 @@
+"""The state of one session [MQTT 5.0 section 4.1]: what is sent to a client, with QoS, flow control and queue.
+
+Invariant: between two calls every copy of a message is in one place only: on its way (the frames returned), inflight,
+or in the mqueue. All calls are single steps: they take `now` (Trio time) and append frames to `out`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from trio_broker.protocol.message import Message, Run
+from trio_broker.protocol.packets import MQTT5
+from trio_broker.routing.delivery import Delivery
+from trio_broker.routing.subscription import Subscription
+from trio_broker.session.frames import copy_frame, run_frames
+from trio_broker.session.inflight import MAX_PACKET_IDENTIFIER, Inflight
+from trio_broker.session.limits import Limits
+from trio_broker.session.meter import Meter
+from trio_broker.session.mqueue import MQueue
+from trio_broker.session.outgoing import PUBLISH_SENT, PUBREL_SENT, QUEUED, Outgoing
+from trio_broker.session.stats import Stats
+
+# No limit announced by the client: the largest packet MQTT knows.
+UNLIMITED_PACKET_SIZE: Final = 268_435_460
+NEVER: Final = 0xFFFFFFFF  # a session expiry interval that never ends [MQTT-3.1.2-23]
+
+
+class Session:
+    """One session, connected (`level` is the protocol level of its connection) or not (`level` is 0)."""
+
+    __slots__ = (
+        "awaiting_rel",
+        "client_id",
+        "congested",
+        "created_at",
+        "expiry_interval",
+        "inflight",
+        "level",
+        "limits",
+        "maximum_packet_size",
+        "meter",
+        "mqueue",
+        "queued_qos0",
+        "stamp",
+        "stats",
+        "subscriptions",
+    )
+
+    def __init__(self, client_id: str, limits: Limits, meter: Meter, created_at: int) -> None:
+        self.client_id = client_id
+        self.limits = limits
+        self.meter = meter
+        self.created_at = created_at
+        self.expiry_interval = 0
+        self.subscriptions: dict[str, Subscription] = {}
+        self.inflight = Inflight()
+        self.mqueue = MQueue(limits.max_mqueue_len)
+        # Packet identifiers of the client's QoS 2 messages between PUBLISH and PUBREL, with the time of arrival.
+        self.awaiting_rel: dict[int, float] = {}
+        self.stats = Stats()
+        self.level = 0
+        self.maximum_packet_size = UNLIMITED_PACKET_SIZE
+        self.congested = False
+        self.queued_qos0 = 0
+        self.stamp = created_at * 1_000_000
+
+    # -- connection ---------------------------------------------------------------------------------------------
+
+    def attach(self, level: int, receive_maximum: int, maximum_packet_size: int) -> None:
+        """A connection begins. What is inflight is sent again by the next `pump` [MQTT-4.4.0-1]."""
+        self.level = level
+        self.maximum_packet_size = maximum_packet_size
+        self.congested = False
+        window = self.limits.max_inflight or MAX_PACKET_IDENTIFIER
+        self.inflight.restart(min(window, receive_maximum))
+
+    def detach(self) -> None:
+        """The connection is over; what was queued waits for the next one."""
+        self.level = 0
+        self.congested = False
+
+    # -- messages to the client ---------------------------------------------------------------------------------
+
+    def deliver(
+        self, items: Sequence[tuple[Delivery[Any], Run]], now: float, inserted_at_ns: int, out: list[bytes]
+    ) -> None:
+        """Take what the router matched. `inserted_at_ns` is the wall clock in nanoseconds."""
+        level = self.level
+        meter = self.meter
+        stats = self.stats
+        if inserted_at_ns > self.stamp:
+            self.stamp = inserted_at_ns
+        for matched, run in items:
+            delivery = matched
+            count = len(run.messages)
+            if delivery.no_local and run.origin.client_id == self.client_id:  # [MQTT-3.8.3-3]
+                if delivery.own is None:
+                    meter.delivery_dropped += count
+                    meter.delivery_dropped_no_local += count
+                    stats.send_dropped_other += count
+                    continue
+                delivery = delivery.own
+            meter.messages_delivered += count
+            qos = run.qos if run.qos < delivery.qos else delivery.qos  # [MQTT-3.8.4-8]
+            if self.limits.upgrade_qos and delivery.qos > qos:
+                qos = delivery.qos
+            if (
+                qos == 0
+                and level
+                and run.plain
+                and not self.congested
+                and not self.queued_qos0
+                and (delivery.plain or not (delivery.identifiers or (delivery.retain_as_published and run.retain)))
+                and self.maximum_packet_size == UNLIMITED_PACKET_SIZE
+            ):
+                if level == MQTT5:
+                    out.append(run.frames5 or run_frames(run, level))
+                else:
+                    out.append(run.frames4 or run_frames(run, level))
+                stats.send_msg_qos0 += count
+                stats.send_pkt += count
+                meter.messages_qos0_sent += count
+                meter.messages_sent += count
+                meter.packets_publish_sent += count
+                meter.packets_sent += count
+                continue
+            retain = run.retain and delivery.retain_as_published  # [MQTT-3.3.1-12, 3.3.1-13]
+            for message in run.messages:
+                self._offer(message, qos, retain, delivery.identifiers, now, out)
+
+    def deliver_retained(
+        self, subscription: Subscription, messages: Iterable[Message], now: float, inserted_at_ns: int, out: list[bytes]
+    ) -> None:
+        """Send retained messages for a subscription just made, RETAIN set [MQTT-3.3.1-8, 3.3.1-9]."""
+        if inserted_at_ns > self.stamp:
+            self.stamp = inserted_at_ns
+        identifiers = (subscription.identifier,) if subscription.identifier else ()
+        for message in messages:
+            self.meter.messages_delivered += 1
+            self._offer(message, min(message.qos, subscription.qos), True, identifiers, now, out)
+
+    def _offer(
+        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], now: float, out: list[bytes]
+    ) -> None:
+        """Send one message now, or queue it, or drop it."""
+        self.stamp = stamp = self.stamp + 1
+        copy = Outgoing(message, qos, retain, identifiers, stamp)
+        if self.level and not self.congested and not self.mqueue.items:
+            if qos == 0:
+                self._send_qos0(copy, now, out)
+                return
+            if self.inflight.has_room() and not self.inflight.resend:
+                self._send(copy, now, out)
+                return
+        elif self.level and not self.congested and qos == 0 and not self.queued_qos0:
+            # A full window holds back QoS 1 and 2 only [MQTT-3.3.4-10].
+            self._send_qos0(copy, now, out)
+            return
+        self._queue(copy)
+
+    def _queue(self, copy: Outgoing) -> None:
+        if copy.qos == 0:
+            if not self.limits.mqueue_store_qos0:
+                self._drop_queued(copy)
+                return
+            self.queued_qos0 += 1
+        dropped = self.mqueue.append(copy)
+        if dropped is not None:
+            if dropped.qos == 0:
+                self.queued_qos0 -= 1
+            self._drop_queued(dropped)
+
+    def _drop_queued(self, copy: Outgoing) -> None:
+        meter = self.meter
+        meter.delivery_dropped += 1
+        self.stats.send_dropped_queue_full += 1
+        if copy.qos == 0:
+            meter.delivery_dropped_qos0_msg += 1
+        else:
+            meter.delivery_dropped_queue_full += 1
+
+    def _expired(self, copy: Outgoing, now: float) -> bool:
+        """Expired before its delivery began? Then it is dropped here [MQTT-3.3.2-5]."""
+        expires_at = copy.message.expires_at
+        if expires_at is None or expires_at > now:
+            return False
+        self.meter.delivery_dropped += 1
+        self.meter.delivery_dropped_expired += 1
+        self.stats.send_dropped_expired += 1
+        return True
+
+    def _fits(self, frame: bytes) -> bool:
+        """Too large for this client: it counts as delivered [MQTT-3.1.2-24, 3.1.2-25]."""
+        if len(frame) <= self.maximum_packet_size:
+            return True
+        self.meter.delivery_dropped += 1
+        self.meter.delivery_dropped_too_large += 1
+        self.stats.send_dropped_too_large += 1
+        return False
+
+    def _send_qos0(self, copy: Outgoing, now: float, out: list[bytes]) -> None:
+        if self._expired(copy, now):
+            return
+        frame = copy_frame(copy, self.level, False, now)
+        if self._fits(frame):
+            out.append(frame)
+            self._count_sent(0)
+
+    def _send(self, copy: Outgoing, now: float, out: list[bytes]) -> None:
+        """Send a QoS 1 or 2 copy for the first time. Needs room in the window."""
+        if self._expired(copy, now):
+            return
+        inflight = self.inflight
+        inflight.add(copy)
+        frame = copy_frame(copy, self.level, False, now)
+        if not self._fits(frame):
+            inflight.remove(copy)
+            return
+        copy.phase = PUBLISH_SENT
+        copy.sent = True
+        out.append(frame)
+        self._count_sent(copy.qos)
+
+    def _count_sent(self, qos: int) -> None:
+        stats = self.stats
+        meter = self.meter
+        stats.send_pkt += 1
+        meter.messages_sent += 1
+        meter.packets_publish_sent += 1
+        meter.packets_sent += 1
+        if qos == 0:
+            stats.send_msg_qos0 += 1
+            meter.messages_qos0_sent += 1
+        elif qos == 1:
+            stats.send_msg_qos1 += 1
+            meter.messages_qos1_sent += 1
+        else:
+            stats.send_msg_qos2 += 1
+            meter.messages_qos2_sent += 1
+
+    def pump(self, now: float, out: list[bytes]) -> None:
+        """Send what waited, as far as the window, the quota and the connection allow."""
+        if not self.level or self.congested:
+            return
+        inflight = self.inflight
+        while inflight.resend:
+            if not self._send_again(inflight.resend[0], now, out):
+                return
+            inflight.resend.popleft()
+        items = self.mqueue.items
+        while items:
+            copy = items[0]
+            if copy.qos == 0:
+                items.popleft()
+                self.queued_qos0 -= 1
+                self._send_qos0(copy, now, out)
+            elif inflight.has_room():
+                items.popleft()
+                self._send(copy, now, out)
+            else:
+                return
+
+    def _send_again(self, copy: Outgoing, now: float, out: list[bytes]) -> bool:
+        """Send an open PUBLISH (DUP 1) or PUBREL again; False = no room yet [MQTT-4.4.0-1, 3.3.1-1]."""
+        if self.inflight.copies.get(copy.packet_identifier) is not copy:
+            return True  # acknowledged meanwhile
+        if copy.phase == PUBREL_SENT:
+            out.append(b"\x62\x02" + copy.packet_identifier.to_bytes(2, "big"))
+            self.stats.send_pkt += 1
+            self.meter.packets_pubrel_sent += 1
+            self.meter.packets_sent += 1
+            return True
+        if not self.inflight.has_quota():
+            return False
+        frame = copy_frame(copy, self.level, copy.sent, now)
+        if not self._fits(frame):
+            self.inflight.remove(copy)
+            return True
+        copy.counted = True
+        copy.sent = True
+        self.inflight.open += 1
+        out.append(frame)
+        self._count_sent(copy.qos)
+        return True
+
+    # -- acknowledgements from the client -----------------------------------------------------------------------
+
+    def handle_puback(self, packet_identifier: int, now: float, out: list[bytes]) -> bool:
+        """[MQTT-4.3.2-3]. False: the identifier belongs to a QoS 2 message, a protocol error."""
+        copy = self.inflight.copies.get(packet_identifier)
+        if copy is None:
+            self.meter.packets_puback_missed += 1
+            return True
+        if copy.qos != 1:
+            self.meter.packets_puback_inuse += 1
+            return False
+        self.meter.messages_acked += 1
+        self.inflight.remove(copy)
+        if self.mqueue.items or self.inflight.resend:
+            self.pump(now, out)
+        return True
+
+    def handle_pubrec(self, packet_identifier: int, reason_code: int, now: float, out: list[bytes]) -> bool:
+        """[MQTT-4.3.3-4]. False: the identifier belongs to a QoS 1 message, a protocol error."""
+        copy = self.inflight.copies.get(packet_identifier)
+        meter = self.meter
+        if copy is None:
+            meter.packets_pubrec_missed += 1
+            if reason_code < 0x80:
+                # Unknown to us: the client may forget it [MQTT-3.6.2-1].
+                tail = b"\x62\x03%b\x92" if self.level == MQTT5 else b"\x62\x02%b"
+                self._send_pubrel(tail % packet_identifier.to_bytes(2, "big"), out)
+            return True
+        if copy.qos != 2:
+            meter.packets_pubrec_inuse += 1
+            return False
+        if reason_code >= 0x80:  # the end of this message [MQTT-4.4.0-2]
+            self.inflight.remove(copy)
+            self.pump(now, out)
+            return True
+        if copy.phase != PUBREL_SENT:
+            meter.messages_acked += 1
+        copy.phase = PUBREL_SENT
+        self._send_pubrel(b"\x62\x02" + packet_identifier.to_bytes(2, "big"), out)
+        return True
+
+    def _send_pubrel(self, frame: bytes, out: list[bytes]) -> None:
+        out.append(frame)
+        self.stats.send_pkt += 1
+        self.meter.packets_pubrel_sent += 1
+        self.meter.packets_sent += 1
+
+    def handle_pubcomp(self, packet_identifier: int, now: float, out: list[bytes]) -> None:
+        """[MQTT-4.3.3-6]."""
+        copy = self.inflight.copies.get(packet_identifier)
+        if copy is None:
+            self.meter.packets_pubcomp_missed += 1
+            return
+        if copy.phase != PUBREL_SENT:
+            self.meter.packets_pubcomp_inuse += 1
+            return
+        self.inflight.remove(copy)
+        if self.mqueue.items or self.inflight.resend:
+            self.pump(now, out)
+
+    # -- QoS 2 from the client ----------------------------------------------------------------------------------
+
+    def expire_awaiting_rel(self, now: float) -> int:
+        """Forget what the client never released; returns how many (EMQX: await_rel_timeout)."""
+        limit = now - self.limits.await_rel_timeout
+        late = [identifier for identifier, at in self.awaiting_rel.items() if at <= limit]
+        for identifier in late:
+            del self.awaiting_rel[identifier]
+        self.stats.recv_dropped_await_pubrel_timeout += len(late)
+        self.meter.messages_dropped_await_pubrel_timeout += len(late)
+        self.meter.messages_dropped += len(late)
+        return len(late)
+
+    def expire_queued(self, now: float) -> None:
+        """Drop what expired while it waited in the mqueue."""
+        items = self.mqueue.items
+        if any(copy.message.expires_at is not None for copy in items):
+            kept = [copy for copy in items if not self._expired(copy, now)]
+            items.clear()
+            items.extend(kept)
+            self.queued_qos0 = sum(1 for copy in items if copy.qos == 0)
+
+
+__all__ = ["NEVER", "QUEUED", "UNLIMITED_PACKET_SIZE", "Session"]
