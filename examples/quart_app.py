@@ -26,7 +26,7 @@ def create_app(broker: Broker, lamps: dict[str, str]) -> QuartTrio:
 
     @app.post("/lamps/<name>")
     async def switch(name: str) -> tuple[str, int]:
-        await broker.publish(f"lamps/{name}", await request.get_data(), qos=1, retain=True)
+        await broker.publish(f"lamps/{name}", await request.get_data(as_text=False), qos=1, retain=True)
         return "", 202
 
     @app.get("/lamps")

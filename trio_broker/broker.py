@@ -20,6 +20,7 @@ from trio_broker.access.authorization import Authorizer
 from trio_broker.actors.acknowledger import Acknowledger
 from trio_broker.actors.core import Core
 from trio_broker.actors.door import Door
+from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.hooks import Hooks
 from trio_broker.actors.internal import local_subscription, make_subscription
 from trio_broker.actors.local_subscriber import LocalSubscriber
@@ -37,7 +38,6 @@ from trio_broker.errors import ListenerError
 from trio_broker.listeners.kinds import make_listener
 from trio_broker.listeners.listener import Listener
 from trio_broker.listeners.memory import memory_pair
-from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.protocol.packets import NO_PROPERTIES, Properties
 from trio_broker.protocol.topics import validate_topic_name
 from trio_broker.routing.shared_group import Strategy
@@ -244,7 +244,8 @@ class Broker:
     async def connect_stream(self) -> trio.abc.Stream:
         """The client end of a new in-memory connection: an MQTT byte stream without a network."""
         self._running()
-        assert self._streams is not None and self._door is not None
+        assert self._streams is not None
+        assert self._door is not None
         client, server = memory_pair()
         info = ConnectionInfo(listener="memory:internal", peer_host="127.0.0.1")
         self._streams.start_soon(self._door.serve_stream, server, info)

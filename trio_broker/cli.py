@@ -16,10 +16,10 @@ from typing import NoReturn
 
 import trio
 
-from trio_broker.broker import Broker
+from trio_broker.broker import Addresses, Broker
 from trio_broker.config import Config, check_files, listener_configs, load
 from trio_broker.errors import ConfigError, ListenerError
-from trio_broker.logs import set_up, take_down
+from trio_broker.logs import logging_as
 from trio_broker.systemd import notify
 from trio_broker.version import __version__
 
@@ -73,14 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.check:
             print("trio-broker: the configuration is good")
             return 0
-        handler = set_up(config.log)
+        with logging_as(config.log):
+            return _run(config)
     except ConfigError as error:
         _tell(error)
         return WRONG_USE
-    try:
-        return _run(config)
-    finally:
-        take_down(handler)
 
 
 def _run(config: Config) -> int:
@@ -130,8 +127,8 @@ async def _serve(config: Config) -> int:
             nursery.start_soon(ender.watch, signals)
             with ender.scope:
                 async with trio.open_nursery() as broker_nursery:
-                    addresses = await broker_nursery.start(broker.run)
-                    _announce(config, addresses.listeners, addresses.api)
+                    addresses: Addresses = await broker_nursery.start(broker.run)
+                    _announce(config, addresses)
                     ender.ready()
             nursery.cancel_scope.cancel()
     logger.info("ended")
@@ -171,14 +168,20 @@ class _Ender:
         logger.error("the end took longer than %g seconds; what was left is cut off", self._timeout)
 
 
-def _announce(config: Config, listeners: dict[str, tuple[object, ...]], api: tuple[object, ...] | None) -> None:
-    for identifier, address in listeners.items():
+def _announce(config: Config, addresses: Addresses) -> None:
+    for identifier, address in addresses.listeners.items():
         logger.info("listening on %s %s", identifier, _text_of(address))
-    if api is not None:
-        logger.info("REST API on http://%s/api/v5", _text_of(api))
+    if addresses.api is not None:
+        logger.info("REST API on http://%s/api/v5", _text_of(addresses.api))
+    key = addresses.generated_key
+    if key is not None:
+        # A secret does not belong into a log, which is kept and sent elsewhere.
+        print(f"API key (shown only now): {key.api_key}:{key.api_secret}", flush=True)
+        kept = "it is good until the broker ends" if config.in_memory else "only its hash is kept"
+        logger.info("there was no API key: one was made and printed on standard output; %s", kept)
     for listener in listener_configs(config):
         unchecked = config.mqtt.allow_anonymous is True or listener.enable_authn is False
-        if listener.identifier in listeners and unchecked and not listener.address.is_loopback:
+        if listener.identifier in addresses.listeners and unchecked and not listener.address.is_loopback:
             why = "mqtt.allow_anonymous" if config.mqtt.allow_anonymous else "enable_authn = false"
             logger.warning("%s lets in anybody who reaches it (%s)", listener.identifier, why)
 

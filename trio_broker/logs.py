@@ -13,7 +13,8 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TextIO
 
@@ -172,8 +173,9 @@ class LimitedFile(logging.handlers.RotatingFileHandler):
         super().close()
 
 
-def set_up(config: LogConfig) -> logging.Handler:
-    """Sends what is logged in this process to where `config` says, instead of where it went; returns the handler.
+@contextmanager
+def logging_as(config: LogConfig) -> Iterator[None]:
+    """While inside, what is logged in this process goes where `config` says.
 
     Raises ConfigError when the file cannot be opened.
     """
@@ -183,17 +185,14 @@ def set_up(config: LogConfig) -> logging.Handler:
         raise ConfigError("log.file", f"{json.dumps(config.file)} cannot be written: {error.strerror}") from error
     handler.setFormatter(JsonFormatter() if config.format == "json" else TextFormatter())
     root = logging.getLogger()
-    for old in list(root.handlers):
-        root.removeHandler(old)
-        old.close()
+    level = root.level
     root.addHandler(handler)
     root.setLevel(config.level.upper())
     logging.captureWarnings(True)
-    return handler
-
-
-def take_down(handler: logging.Handler) -> None:
-    """Undoes `set_up`; what was left out by the rate limit is told."""
-    logging.captureWarnings(False)
-    logging.getLogger().removeHandler(handler)
-    handler.close()
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,11 +18,6 @@ CONNECTS = [case.data for case in PACKET_CASES if isinstance(case.packet, Connec
 
 def _pieces(level: int, sent_by: Side) -> st.SearchStrategy[bytes]:
     """Bytes that are mostly packets: rows of the tables, repeated, with a byte changed here and there, and noise."""
-    rows = [
-        case.data
-        for case in (*PACKET_CASES, *WRONG_CASES)
-        if (case.level, case.sent_by) == (level, sent_by) and len(case.data) < SHORT
-    ]
     good = [
         case.data
         for case in PACKET_CASES
@@ -28,6 +25,7 @@ def _pieces(level: int, sent_by: Side) -> st.SearchStrategy[bytes]:
         and len(case.data) < SHORT
         and not isinstance(case.packet, Connect)
     ]
+    wrong = [case.data for case in WRONG_CASES if (case.level, case.sent_by) == (level, sent_by)]
 
     def change(data: bytes, at: int, byte: int) -> bytes:
         at %= len(data)
@@ -35,7 +33,7 @@ def _pieces(level: int, sent_by: Side) -> st.SearchStrategy[bytes]:
 
     changed = st.builds(change, st.sampled_from(good), st.integers(0, 50), st.integers(0, 255))
     repeated = st.builds(lambda data, times: data * times, st.sampled_from(good), st.integers(1, 4))
-    piece = st.one_of(repeated, repeated, changed, st.sampled_from(rows), st.binary(max_size=8))
+    piece = st.one_of(repeated, repeated, changed, st.sampled_from(wrong), st.binary(max_size=8))
     return st.lists(piece, max_size=8).map(b"".join)
 
 
@@ -49,7 +47,7 @@ def _outcome(decoder: Decoder, pieces: list[bytes]) -> tuple[list[Packet], list[
 
 def _cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 def _check(data: bytes, places: list[int], level: int, sent_by: Side, max_packet_size: int) -> None:

@@ -1,13 +1,14 @@
 """Who is let in: the chain of authenticators and what happens when it is empty.
 
-Invariant: a client that was not accepted by name or by rule does not get in; an empty chain lets in loopback peers only,
-unless anonymous clients were allowed by configuration.
+Invariant: a client that was not accepted by name or by rule does not get in; an empty chain lets in loopback peers
+only, unless anonymous clients were allowed by configuration.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from attrs import define
@@ -54,6 +55,7 @@ class Authenticator(Protocol):
         """Accept or refuse; None leaves the decision to the next one."""
 
 
+@lru_cache(maxsize=1024)
 def is_local(peer_host: str) -> bool:
     """Does the peer sit on this machine? In-memory and Unix socket peers do."""
     if not peer_host:

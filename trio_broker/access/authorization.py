@@ -1,6 +1,7 @@
 """Who may publish and subscribe to what, decided once for each client and topic.
 
-Invariant: a cached decision is the one the authorizer gave; the cache of a client is bounded and ends with its connection.
+Invariant: a cached decision is the one the authorizer gave; the cache of a client is bounded and ends with its
+connection.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Acknowledger(Actor):
                 for connection, runs in by_publisher.items():
                     try:
                         connection.acknowledge(runs)
-                    except Exception as error:
+                    except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
                         connection.crash(error)
         finally:
             self.end()

@@ -17,6 +17,9 @@ A = TypeVar("A")
 
 DEFAULT_ASK_TIMEOUT = 5.0
 
+# The class is generic for type checkers only; looking up its parameters at run time costs more than making a channel.
+open_mailbox = trio.open_memory_channel
+
 
 class Question(Generic[A]):
     """A message that wants an answer. Subclasses add what is asked."""
@@ -61,7 +64,7 @@ class Actor:
         self.name = name
         self._send: trio.MemorySendChannel[Any]
         self._receive: trio.MemoryReceiveChannel[Any]
-        self._send, self._receive = trio.open_memory_channel[Any](capacity)
+        self._send, self._receive = open_mailbox(capacity)
 
     def tell(self, message: object) -> None:
         """Put a message into the mailbox without waiting.
@@ -80,12 +83,12 @@ class Actor:
         except trio.BrokenResourceError:
             raise ActorGone(self.name) from None
 
-    async def ask(self, question: Question[A], timeout: float = DEFAULT_ASK_TIMEOUT) -> A:
-        """Put a question and wait for its answer, `timeout` seconds at most."""
-        with trio.move_on_after(timeout):
+    async def ask(self, question: Question[A], within: float = DEFAULT_ASK_TIMEOUT) -> A:
+        """Put a question and wait for its answer, `within` so many seconds."""
+        with trio.move_on_after(within):
             await self.put(question)
             return await question.wait()
-        raise AskTimeout(f"{self.name} did not answer within {timeout:g} s")
+        raise AskTimeout(f"{self.name} did not answer within {within:g} s")
 
     def mailbox_len(self) -> int:
         return self._receive.statistics().current_buffer_used

@@ -39,6 +39,7 @@ class Connection:
     __slots__ = (
         "actor",
         "channel",
+        "client_id",
         "connect",
         "core",
         "decoder",
@@ -56,6 +57,7 @@ class Connection:
         self.channel: Channel | None = None
         self.actor: SessionActor | None = None
         self.connect: Connect | None = None
+        self.client_id = ""  # the final one, known when the session is
         self.held: list[Packet] | None = None
         self.over = False
         now = core.clock.now()
@@ -186,7 +188,7 @@ class Connection:
         """Who it is, for the log."""
         peer = f"{self.info.peer_host}:{self.info.peer_port}" if self.info.peer_host else "local peer"
         if self.connect is not None:
-            return f"{self.connect.client_id!r} at {peer} on {self.info.listener}"
+            return f"{(self.client_id or self.connect.client_id)!r} at {peer} on {self.info.listener}"
         return f"{peer} on {self.info.listener}"
 
     def refuse(self, error: ProtocolError, answer: bool = True) -> None:
@@ -194,7 +196,8 @@ class Connection:
         if self.over:
             return
         meter = self.core.meter
-        log.info("connection refused: %s: %s", self.name, error)
+        if log.isEnabledFor(logging.INFO):
+            log.info("connection refused: %s: %s", self.name, error)
         level = self.connect.protocol_level if self.connect is not None else self.decoder.level
         if answer and level:
             if level == MQTT5 or self.connect is not None or error.reason_code == 0x84:
@@ -211,7 +214,8 @@ class Connection:
         """End the connection for a fault of the peer or by decision: DISCONNECT with the reason in 5.0."""
         if self.over:
             return
-        log.info("client disconnected: %s: %s (0x%02X)", self.name, reason, reason_code)
+        if log.isEnabledFor(logging.INFO):
+            log.info("client disconnected: %s: %s (0x%02X)", self.name, reason, reason_code)
         self.send_disconnect(reason_code)
         self._tell_actor(Detached(self, reason_code, reason))
         self.close()
@@ -227,7 +231,9 @@ class Connection:
         """The peer is gone without a DISCONNECT: the will counts [MQTT-3.1.2-8]."""
         if self.over:
             return
-        if self.connect is not None:
+        if not log.isEnabledFor(logging.INFO):
+            pass  # the name of a peer is not made up for nobody
+        elif self.connect is not None:
             log.info("client disconnected: %s: %s", self.name, reason)
         else:
             log.debug("connection closed before CONNECT: %s: %s", self.name, reason)
@@ -237,7 +243,8 @@ class Connection:
 
     def _goodbye(self, packet: Disconnect) -> None:
         """The client said DISCONNECT; with 0x04 and above its will counts [MQTT-3.14.4-3]."""
-        log.info("client disconnected: %s: DISCONNECT 0x%02X", self.name, packet.reason_code)
+        if log.isEnabledFor(logging.INFO):
+            log.info("client disconnected: %s: DISCONNECT 0x%02X", self.name, packet.reason_code)
         assert self.channel is not None
         self._tell_actor(Detached(self, packet.reason_code, "DISCONNECT", self.channel.session_expiry_interval))
         self._end()
@@ -308,5 +315,3 @@ class Connection:
         self.resume()
         if self.actor is not None and not self.over:
             self.actor.tell_drained(self)
-
-

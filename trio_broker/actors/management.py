@@ -163,9 +163,7 @@ class Management:
         meter.messages_qos1_received += sum(run.qos == 1 for run in runs)
         meter.messages_qos2_received += sum(run.qos == 2 for run in runs)
         counts = await core.router.ask(PublishRuns(runs))
-        return [
-            Published(run.messages[0].message_id, matched) for run, matched in zip(runs, counts, strict=True)
-        ]
+        return [Published(run.messages[0].message_id, matched) for run, matched in zip(runs, counts, strict=True)]
 
     async def retained(self, topic_filter: str | None, offset: int, limit: int) -> tuple[list[RetainedRow], int]:
         return await self._core.retainer.ask(AskRetained(topic_filter, offset, limit))

@@ -11,14 +11,14 @@ from attrs import define
 
 from trio_broker.access.authentication import Verdict
 from trio_broker.actors.actor import Question
+from trio_broker.actors.questions import RetainedRow, SubscriptionRow
 from trio_broker.protocol.message import Message, Run
 from trio_broker.protocol.packets import Connect
 from trio_broker.routing.subscription import Subscription
+from trio_broker.session.info import QueuePage, SessionInfo
 
 if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
-    from trio_broker.actors.questions import RetainedRow, SubscriptionRow
-    from trio_broker.session.info import QueuePage, SessionInfo
 
 
 # -- to a session actor -------------------------------------------------------------------------------------------
@@ -83,11 +83,11 @@ class ShutDown:
     """The broker ends: tell the client, publish the will where it would be lost."""
 
 
-class AskInfo(Question["SessionInfo"]):
+class AskInfo(Question[SessionInfo]):
     """What can be seen of the session."""
 
 
-class AskQueue(Question["QueuePage"]):
+class AskQueue(Question[QueuePage]):
     """A page of the mqueue or the inflight window."""
 
     __slots__ = ("after", "limit", "which")
@@ -153,7 +153,7 @@ class PublishRuns(Question[list[int]]):
         self.runs = runs
 
 
-class AskAllSubscriptions(Question[list["SubscriptionRow"]]):
+class AskAllSubscriptions(Question[list[SubscriptionRow]]):
     """Every subscription of every session."""
 
 
@@ -183,7 +183,7 @@ class NextPage:
     retrieval: Any
 
 
-class AskRetained(Question[tuple[list["RetainedRow"], int]]):
+class AskRetained(Question[tuple[list[RetainedRow], int]]):
     __slots__ = ("limit", "offset", "topic_filter")
 
     def __init__(self, topic_filter: str | None, offset: int, limit: int) -> None:
@@ -193,7 +193,7 @@ class AskRetained(Question[tuple[list["RetainedRow"], int]]):
         self.limit = limit
 
 
-class AskRetainedMessage(Question["RetainedRow | None"]):
+class AskRetainedMessage(Question[RetainedRow | None]):
     __slots__ = ("topic_name",)
 
     def __init__(self, topic_name: str) -> None:

@@ -86,7 +86,7 @@ class Poller:
                             continue  # it lingers only until the peer has read why
                         try:
                             connection.received(data, step)
-                        except Exception as error:
+                        except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
                             step.out.clear()
                             connection.crash(error)
                     core.next_message_id = step.next_message_id

@@ -354,6 +354,7 @@ class SessionActor(Actor):
         else:
             core.meter.session_resumed += 1
         self.connection = connection
+        connection.client_id = self.client_id
         self.peer = connection.info
         self.connect = connect
         self.terms = agreed
@@ -403,16 +404,19 @@ class SessionActor(Actor):
         meter.client_connack += 1
         meter.client_connected += 1
         meter.move_gauge("live_connections", 1)
-        assert self.connection is not None and self.connect is not None and self.terms is not None
+        assert self.connection is not None
+        assert self.connect is not None
+        assert self.terms is not None
         info = self.connection.info
-        log.info(
-            "client connected: %s (level %d, clean start %s, keep alive %d s, session expiry %d s)",
-            self.connection.name,
-            self.terms.level,
-            self.terms.clean_start,
-            self.terms.keep_alive,
-            self.terms.session_expiry_interval,
-        )
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                "client connected: %s (level %d, clean start %s, keep alive %d s, session expiry %d s)",
+                self.connection.name,
+                self.terms.level,
+                self.terms.clean_start,
+                self.terms.keep_alive,
+                self.terms.session_expiry_interval,
+            )
         if core.hooks.connected:
             core.hooks.call_connected(
                 ClientConnected(
@@ -562,5 +566,3 @@ class SessionActor(Actor):
             if timer is not None:
                 timer.cancel()
         self._will_timer = self._expiry_timer = None
-
-

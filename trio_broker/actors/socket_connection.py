@@ -1,6 +1,7 @@
 """A connection on a plain TCP or Unix socket, read by the poller and written without waiting.
 
-Invariant: bytes reach the peer in the order of `write`; a task exists for writing only while the kernel's buffer is full.
+Invariant: bytes reach the peer in the order of `write`; a task exists for writing only while the kernel's buffer
+is full.
 """
 
 from __future__ import annotations

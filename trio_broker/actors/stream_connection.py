@@ -72,7 +72,7 @@ class StreamConnection(Connection):
             step = core.step(core.clock.now())
             try:
                 self.received(bytes(data), step)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
                 step.out.clear()
                 self.crash(error)
             core.next_message_id = step.next_message_id

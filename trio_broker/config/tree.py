@@ -35,7 +35,7 @@ def _nearest(key: str, known: Iterable[str]) -> str:
     parts = key.split(".")
     *table, name = parts
     candidates = [_filled(candidate, parts) for candidate in known]
-    siblings = {candidate[len(table)] for candidate in candidates if candidate[: len(table)] == table}
+    siblings = sorted({found[len(table)] for found in candidates if found[: len(table)] == table})
     for sibling in difflib.get_close_matches(name, siblings, n=1):
         return ".".join([*table, sibling])
     namesakes = [".".join(candidate) for candidate in candidates if candidate[-1] == name]

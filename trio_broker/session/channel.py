@@ -344,25 +344,20 @@ class Channel:
         self.session.stats.send_pkt += 1
 
     def _handle_other(self, packet: Packet, step: Step) -> None:
-        kind = type(packet)
-        if kind is PubAck:
-            assert isinstance(packet, PubAck)
+        if isinstance(packet, PubAck):
             self.meter.packets_puback_received += 1
             if not self.session.handle_puback(packet.packet_identifier, step.now, step.out):
                 raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "PUBACK for a QoS 2 message")
-        elif kind is PubRec:
-            assert isinstance(packet, PubRec)
+        elif isinstance(packet, PubRec):
             self.meter.packets_pubrec_received += 1
             if not self.session.handle_pubrec(packet.packet_identifier, packet.reason_code, step.now, step.out):
                 raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "PUBREC for a QoS 1 message")
-        elif kind is PubRel:
-            assert isinstance(packet, PubRel)
+        elif isinstance(packet, PubRel):
             self._handle_pubrel(packet, step)
-        elif kind is PubComp:
-            assert isinstance(packet, PubComp)
+        elif isinstance(packet, PubComp):
             self.meter.packets_pubcomp_received += 1
             self.session.handle_pubcomp(packet.packet_identifier, step.now, step.out)
-        elif kind is PingReq:
+        elif isinstance(packet, PingReq):
             self.meter.packets_pingreq_received += 1
             self.meter.packets_pingresp_sent += 1
             self._answer(b"\xd0\x00", step)
@@ -378,7 +373,7 @@ class Channel:
             self.meter.packets_auth_received += 1
             raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "AUTH without an authentication method")  # [MQTT-4.12.0-7]
         else:
-            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"{kind.__name__} from a client")
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"{type(packet).__name__} from a client")
 
     def _handle_pubrel(self, packet: PubRel, step: Step) -> None:
         """[MQTT-4.3.3-11]; PUBCOMP also when the identifier is unknown, 0x92 in 5.0."""
@@ -401,9 +396,7 @@ class Channel:
         change = SubscribeChange(self.recipient, packet.packet_identifier, [], [], [], self.publisher)
         for asked in packet.filters:
             existed = asked.topic_filter in subscriptions
-            granted = grant(
-                asked, identifier, self.limits, len(subscriptions) - existed, self.authorize_subscribe
-            )
+            granted = grant(asked, identifier, self.limits, len(subscriptions) - existed, self.authorize_subscribe)
             change.existed.append(existed)
             if isinstance(granted, Subscription):
                 subscriptions[asked.topic_filter] = granted

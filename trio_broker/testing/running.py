@@ -39,6 +39,13 @@ def make_config(config: Config | None = None, overrides: Mapping[str, object] | 
     return config
 
 
+def only_one(error: BaseException) -> BaseException:
+    """What stands alone in a group, however deep; the error itself where there is no group, or more than one in it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 @define(eq=False)
 class RunningBroker:
     """A broker that is ready; `broker` is the whole of it, the rest says where it is.
@@ -102,8 +109,6 @@ async def open_broker(config: Config | None = None, **overrides: object) -> Asyn
             finally:
                 broker.close()
     except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
+        raise only_one(group) from None
     if error is not None:
         raise error

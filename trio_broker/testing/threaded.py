@@ -21,7 +21,7 @@ from trio_broker.config import Config
 from trio_broker.protocol.message import Message
 from trio_broker.protocol.packets import NO_PROPERTIES, Properties
 from trio_broker.session.info import SessionInfo
-from trio_broker.testing.running import RunningBroker, open_broker
+from trio_broker.testing.running import RunningBroker, only_one, open_broker
 
 __all__ = ["BrokerStopped", "Inbox", "ThreadedBroker"]
 
@@ -259,7 +259,7 @@ class ThreadedBroker:
         try:
             trio.run(self._main)
         except BaseException as error:  # noqa: BLE001 - raised by `stop` and `start` in the thread that asks
-            failure = self._failure = error
+            failure = self._failure = only_one(error)
         stopped = self._stopped()
         if not self._ready.done():
             self._ready.set_exception(failure or stopped)
