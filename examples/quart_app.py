@@ -26,7 +26,8 @@ def create_app(broker: Broker, lamps: dict[str, str]) -> QuartTrio:
 
     @app.post("/lamps/<name>")
     async def switch(name: str) -> tuple[str, int]:
-        await broker.publish(f"lamps/{name}", await request.get_data(as_text=False), qos=1, retain=True)
+        payload = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+        await broker.publish(f"lamps/{name}", payload, qos=1, retain=True)
         return "", 202
 
     @app.get("/lamps")

@@ -34,6 +34,7 @@ from trio_broker.actors.retainer import Retainer
 from trio_broker.actors.router import Router
 from trio_broker.actors.session_manager import SessionManager
 from trio_broker.config import Config, MqttConfig, check_files, listener_configs
+from trio_broker.config.without_effect import without_effect
 from trio_broker.errors import ListenerError
 from trio_broker.listeners.kinds import make_listener
 from trio_broker.listeners.listener import Listener
@@ -102,7 +103,23 @@ class Broker:
 
         Raises ListenerError where a listener or the REST API cannot be opened, ConfigError for files that are wrong.
         """
+        try:
+            await self._run(task_status)
+        except BaseExceptionGroup as group:
+            only = _only(group)
+            if only is None:
+                raise
+            raise only from only.__cause__
+        finally:
+            if self._core is not None:
+                for subscriber in list(self._core.subscribers):
+                    subscriber.close()
+            self._core = self._door = self._streams = None
+
+    async def _run(self, task_status: trio.TaskStatus[Addresses]) -> None:
         check_files(self.config)
+        for key in without_effect(self.config):
+            log.warning("%s has no effect in this version", key)
         async with trio.open_nursery() as actors:
             async with trio.open_nursery() as sessions:
                 core = self._core = self._make_core(sessions)
@@ -288,9 +305,21 @@ def _limits(mqtt: MqttConfig) -> Limits:
         response_information=mqtt.response_information,
         message_expiry_interval=bounded(mqtt.message_expiry_interval),
         use_username_as_clientid=mqtt.use_username_as_clientid,
+        peer_cert_as_username=mqtt.peer_cert_as_username,
+        peer_cert_as_clientid=mqtt.peer_cert_as_clientid,
     )
 
 
 def _whole_seconds(seconds: float) -> int:
     """A session expiry interval as MQTT has it: 0xFFFFFFFF never ends."""
     return 0xFFFFFFFF if math.isinf(seconds) else min(int(seconds), 0xFFFFFFFE)
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """The one exception in a group of groups; None when there are several."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        if len(error.exceptions) != 1:
+            return None
+        error = error.exceptions[0]
+    return error

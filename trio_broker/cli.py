@@ -17,7 +17,7 @@ from typing import NoReturn
 import trio
 
 from trio_broker.broker import Addresses, Broker
-from trio_broker.config import Config, check_files, listener_configs, load
+from trio_broker.config import Bind, Config, check_files, listener_configs, load
 from trio_broker.errors import ConfigError, ListenerError
 from trio_broker.logs import logging_as
 from trio_broker.systemd import notify
@@ -130,6 +130,7 @@ async def _serve(config: Config) -> int:
                     addresses: Addresses = await broker_nursery.start(broker.run)
                     _announce(config, addresses)
                     ender.ready()
+                    logger.info("trio-broker %s is ready: %s", __version__, config.node.name)
             nursery.cancel_scope.cancel()
     logger.info("ended")
     return FAILED if ender.scope.cancelled_caught and not ender.early else 0
@@ -169,10 +170,10 @@ class _Ender:
 
 
 def _announce(config: Config, addresses: Addresses) -> None:
-    for identifier, address in addresses.listeners.items():
-        logger.info("listening on %s %s", identifier, _text_of(address))
+    # Each listener has told its own address when it opened.
     if addresses.api is not None:
-        logger.info("REST API on http://%s/api/v5", _text_of(addresses.api))
+        host, port = addresses.api
+        logger.info("REST API on http://%s/api/v5", Bind(host, port))
     key = addresses.generated_key
     if key is not None:
         # A secret does not belong into a log, which is kept and sent elsewhere.
@@ -184,11 +185,3 @@ def _announce(config: Config, addresses: Addresses) -> None:
         if listener.identifier in addresses.listeners and unchecked and not listener.address.is_loopback:
             why = "mqtt.allow_anonymous" if config.mqtt.allow_anonymous else "enable_authn = false"
             logger.warning("%s lets in anybody who reaches it (%s)", listener.identifier, why)
-
-
-def _text_of(address: tuple[object, ...]) -> str:
-    """A socket's name: host and port (and more, for IPv6), or a path."""
-    if len(address) < 2:
-        return str(address[0]) if address else "in memory"
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

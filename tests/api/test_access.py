@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -164,8 +165,13 @@ async def test_malformed_json(api: httpx.AsyncClient, raw: bytes) -> None:
 
 
 async def test_a_body_that_is_too_large(api: httpx.AsyncClient) -> None:
-    answer = await api.post("/publish", content=b" " * 3_000_001, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["code"]) == (413, "EXCEED_LIMIT")
+    async def chunked() -> AsyncIterator[bytes]:
+        for _ in range(60):
+            yield b" " * 65_536
+
+    for content in (b" " * 3_000_001, chunked()):
+        answer = await api.post("/publish", content=content, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (413, "EXCEED_LIMIT")
 
 
 @pytest.mark.parametrize("fault", [ActorGone("session_manager"), AskTimeout("router"), AskTimeout()])

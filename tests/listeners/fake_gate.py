@@ -6,6 +6,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 from attrs import define, evolve, field
@@ -17,7 +18,7 @@ from trio_broker.listeners import BoundAddress, Listener, make_listener
 
 @define(eq=False)
 class EchoGate:
-    """Sends everything back until the peer closes; remembers who came."""
+    """Sends everything back until the peer closes or says `bye`; remembers who came."""
 
     nursery: trio.Nursery
     infos: list[ConnectionInfo] = field(factory=list)
@@ -36,7 +37,7 @@ class EchoGate:
             raise self.fault
         try:
             async with stream:
-                while data := await stream.receive_some():
+                while (data := await stream.receive_some()) not in (b"", b"bye"):
                     await stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.broken.append(error)
@@ -47,7 +48,7 @@ class EchoGate:
         raise NotImplementedError("a listener never drops its connections itself")
 
 
-def listener_config(kind: str, **changes: object) -> ListenerConfig:
+def listener_config(kind: str, **changes: Any) -> ListenerConfig:
     """On a free loopback port; `changes` are fields of the class."""
     bind = "" if kind == "memory" else "127.0.0.1:0"
     return evolve(ListenerConfig(bind=bind, kind=kind), **changes)

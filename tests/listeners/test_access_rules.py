@@ -30,8 +30,14 @@ def test_the_first_rule_that_holds_decides(rules: list[str], host: str, allowed:
 
 @pytest.mark.parametrize(
     ("rules", "everybody"),
-    [([], True), (["allow all"], True), (["allow all", "deny all"], True), (["deny ::1"], False),
-     (["allow ::1"], True), (["allow ::1", "deny all"], False)],
+    [
+        ([], True),
+        (["allow all"], True),
+        (["allow all", "deny all"], True),
+        (["deny ::1"], False),
+        (["allow ::1"], True),
+        (["allow ::1", "deny all"], False),
+    ],
 )
 def test_rules_that_keep_nobody_out_cost_nothing(rules: list[str], everybody: bool) -> None:
     assert parse_access_rules(rules).open is everybody

@@ -27,6 +27,8 @@ def test_a_kind_that_does_not_exist() -> None:
 
 
 def test_websockets_are_imported_when_they_are_needed() -> None:
-    code = "import sys, trio_broker.listeners; print([name for name in ('trio_websocket', 'h11') if name in sys.modules])"
+    code = (
+        "import sys, trio_broker.listeners; print([name for name in ('trio_websocket', 'h11') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -52,10 +52,9 @@ async def test_a_peer_that_leaves_before_its_header_is_counted_out() -> None:
         assert tcp.listener.current_connections == 0
 
 
-@pytest.mark.usefixtures("autojump_clock")
 @pytest.mark.parametrize("said", [b"", b"PROXY TCP4"])
 @pytest.mark.parametrize("kind", ["tcp", "ws"])
-async def test_a_silent_peer_is_cut(kind: str, said: bytes) -> None:
+async def test_a_silent_peer_is_cut(autojump_clock: trio.testing.MockClock, kind: str, said: bytes) -> None:
     config = listener_config(kind, proxy_protocol=True, proxy_protocol_timeout=3.0)
     async with running(config) as listening, await listening.connect() as client:
         started = trio.current_time()

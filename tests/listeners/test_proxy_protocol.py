@@ -38,8 +38,10 @@ GOOD = [
     (b"PROXY TCP4 203.0.113.7 10.0.0.1 40000 1883\r\n", ProxyHeader("203.0.113.7", 40000)),
     (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", ProxyHeader("255.255.255.255", 65535)),
     (b"PROXY TCP6 2001:db8::7 ::1 40001 1883\r\n", ProxyHeader("2001:db8::7", 40001)),
-    (b"PROXY TCP6 " + b"ffff:" * 7 + b"ffff " + b"ffff:" * 7 + b"ffff 65535 65535\r\n",
-     ProxyHeader("ffff:" * 7 + "ffff", 65535)),
+    (
+        b"PROXY TCP6 " + b"ffff:" * 7 + b"ffff " + b"ffff:" * 7 + b"ffff 65535 65535\r\n",
+        ProxyHeader("ffff:" * 7 + "ffff", 65535),
+    ),
     (b"PROXY UNKNOWN\r\n", ProxyHeader()),
     (b"PROXY UNKNOWN ff:: ff:: 1 2\r\n", ProxyHeader()),
     (version_2(1, 0x11, IPV4), ProxyHeader("203.0.113.7", 40000)),

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket
+from itertools import pairwise
 
 import pytest
 import trio
@@ -19,7 +20,9 @@ from trio_broker.listeners.listener import BoundAddress
 
 
 async def test_a_connection_is_handed_to_the_gate_with_where_it_came_from() -> None:
-    config = listener_config("tcp", mountpoint="house/", enable_authn=False, tcp_options=TcpOptions(high_watermark=4096))
+    config = listener_config(
+        "tcp", mountpoint="house/", enable_authn=False, tcp_options=TcpOptions(high_watermark=4096)
+    )
     async with running(config) as tcp, await tcp.connect() as client:
         assert await echoed(client) == b"hello"
         (info,) = tcp.gate.infos
@@ -89,8 +92,7 @@ async def test_access_rules_keep_addresses_out() -> None:
         assert (tcp.listener.counters.refused, tcp.gate.infos) == (1, [])
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_connections_above_the_rate_wait_in_the_backlog() -> None:
+async def test_connections_above_the_rate_wait_in_the_backlog(autojump_clock: trio.testing.MockClock) -> None:
     async with running(listener_config("tcp", max_conn_rate=1.0)) as tcp:
         started = trio.current_time()
         clients = [await tcp.connect() for _ in range(4)]
@@ -209,9 +211,9 @@ async def test_cancelling_frees_the_port() -> None:
         await tcp.connect()
 
 
-@pytest.mark.usefixtures("autojump_clock")
 @pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 async def test_no_file_descriptors_left_means_waiting_not_dying(
+    autojump_clock: trio.testing.MockClock,
     shortage: int,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -230,7 +232,7 @@ async def test_no_file_descriptors_left_means_waiting_not_dying(
     async with running(listener_config("tcp")) as tcp, await tcp.connect() as client:
         assert await echoed(client) == b"hello"
         assert tcp.listener.counters.accept_errors == failures
-    assert [round(later - earlier, 6) for earlier, later in zip(times, times[1:], strict=False)] == [0.1] * 29
+    assert [round(later - earlier, 6) for earlier, later in pairwise(times)] == [0.1] * 29
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) in (3, 4)  # three seconds, one line a second
     assert os.strerror(shortage) in errors[0]
@@ -252,9 +254,7 @@ async def test_a_connection_that_died_in_the_queue_is_skipped(monkeypatch: pytes
         assert not fail
 
 
-async def test_an_error_nobody_expects_is_not_swallowed(
-    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
-) -> None:
+async def test_an_error_nobody_expects_is_not_swallowed(monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery) -> None:
     def accept(listening: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
         raise OSError(errno.EINVAL, "not a listening socket")
 

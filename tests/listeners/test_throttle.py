@@ -10,8 +10,8 @@ import trio
 from trio_broker.listeners.throttle import ThrottledLog
 
 
-@pytest.mark.usefixtures("autojump_clock")
 async def test_one_line_an_interval_for_each_subject_with_the_number_held_back(
+    autojump_clock: trio.testing.MockClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     log = ThrottledLog(logging.getLogger("test"), interval=1.0)

@@ -136,8 +136,11 @@ topic_filters = _topic_filters()
 
 # So few that a long run of changes hits the same ones again and again, and one as the beginning of the other.
 crowded_names = st.sampled_from(
-    ["/".join(it) for n in (1, 2, 3) for it in product(["a", "", "$s"], repeat=n) if any(it)]
+    ["/".join(name) for depth in (1, 2, 3) for name in product(["a", "", "$s"], repeat=depth) if any(name)]
 )
+_SHORT: Final = ["/".join(levels) for depth in (1, 2) for levels in product(["a", "$s", "+"], repeat=depth)]
+crowded_filters = st.sampled_from([*_SHORT, "#", *(f"{it}/#" for it in _SHORT)])
+met_names = st.sampled_from(["/".join(name) for depth in (1, 2, 3) for name in product(["a", "$s"], repeat=depth)])
 
 
 @define(eq=False)

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from routing.reference import MATCHING, Client, subscription
 
+from trio_broker.routing.delivery import Delivery
 from trio_broker.routing.routing_table import DELIVERIES_PER_PLAN, Plan, RoutingTable
 
 A, B, C = Client("a"), Client("b"), Client("c")
@@ -150,6 +151,45 @@ def test_members_change_without_touching_the_plans() -> None:
     table.unsubscribe(A, "$share/g/a/#")
     assert table.match("a/1") is plan
     assert {delivery.recipient for _ in range(4) if (delivery := group.pick("p", "a/1"))} == {B}
+
+
+@pytest.mark.parametrize("match_filter", ["a", "a/#"])
+@pytest.mark.parametrize("beside", [None, "h"])
+def test_a_new_group_changes_the_plans(match_filter: str, beside: str | None) -> None:
+    table = RoutingTable[Client]()
+    table.subscribe(B, subscription(match_filter, beside))
+    assert len(table.match("a").groups) == (beside is not None)
+    table.subscribe(A, subscription(match_filter, "g"))
+    assert "$share/g/" + match_filter in [group.topic_filter for group in table.match("a").groups]
+
+
+def test_matching_changes_nothing() -> None:
+    """Several subscribers of one filter, and others that overlap: the next match must find what the first found."""
+    table = RoutingTable[Client]()
+    for client in (A, B):
+        table.subscribe(client, subscription("a/#"))
+    table.subscribe(C, subscription("#"))
+    table.subscribe(A, subscription("+", qos=2))
+    assert recipients(table.match("a")) == ["a", "b", "c"]
+    assert recipients(table.match("a/x")) == ["a", "b", "c"]
+    table.unsubscribe(C, "#")
+    assert recipients(table.match("a/x")) == ["a", "b"]
+    assert {delivery.qos for delivery in table.match("a/x").deliveries} == {0}
+
+
+@pytest.mark.parametrize("match_filter", ["a", "a/#"])
+def test_a_filter_of_one_subscriber_is_kept_small(match_filter: str) -> None:
+    table = RoutingTable[Client]()
+    table.subscribe(A, subscription(match_filter))
+    table.subscribe(A, subscription(match_filter, qos=1))
+    assert isinstance(table._filters.get(match_filter), Delivery)
+    table.subscribe(B, subscription(match_filter))
+    table.subscribe(C, subscription(match_filter, "g"))
+    assert not isinstance(table._filters.get(match_filter), Delivery)
+    table.remove(C)
+    table.remove(A)
+    (kept,) = table.match("a").deliveries
+    assert table._filters.get(match_filter) is kept
 
 
 def test_a_group_that_ended_and_began_again() -> None:

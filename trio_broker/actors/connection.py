@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import Detached
-from trio_broker.errors import ActorGone, ProtocolError
+from trio_broker.errors import ProtocolError
 from trio_broker.protocol.decoder import Decoder
 from trio_broker.protocol.encode import encode
 from trio_broker.protocol.message import Run
@@ -43,6 +43,7 @@ class Connection:
         "connect",
         "core",
         "decoder",
+        "ended",
         "held",
         "info",
         "last_packet_at",
@@ -60,6 +61,7 @@ class Connection:
         self.client_id = ""  # the final one, known when the session is
         self.held: list[Packet] | None = None
         self.over = False
+        self.ended: Detached | None = None
         now = core.clock.now()
         self.last_packet_at = now
         self.timer: Timer | None = core.timers.at(now + core.limits.idle_timeout, self._connect_timeout)
@@ -127,8 +129,11 @@ class Connection:
                 self.write(out[0] if len(out) == 1 else b"".join(out))
                 out.clear()
             actor = self.actor
-            if actor is not None and actor.hungry:
-                actor.check_room()
+            if actor is not None:
+                if actor.hungry:
+                    actor.check_room()
+                if not actor.watching_rel and channel.session.awaiting_rel:
+                    actor.watch_awaiting_rel()
         if channel.ended is not None:
             self._goodbye(channel.ended)
             return
@@ -198,6 +203,7 @@ class Connection:
         meter = self.core.meter
         if log.isEnabledFor(logging.INFO):
             log.info("connection refused: %s: %s", self.name, error)
+        meter.connections_refused += 1
         level = self.connect.protocol_level if self.connect is not None else self.decoder.level
         if answer and level:
             if level == MQTT5 or self.connect is not None or error.reason_code == 0x84:
@@ -231,15 +237,21 @@ class Connection:
         """The peer is gone without a DISCONNECT: the will counts [MQTT-3.1.2-8]."""
         if self.over:
             return
-        if not log.isEnabledFor(logging.INFO):
-            pass  # the name of a peer is not made up for nobody
-        elif self.connect is not None:
+        if self.connect is None:
+            self._stranger_left(reason)
+        elif log.isEnabledFor(logging.INFO):
             log.info("client disconnected: %s: %s", self.name, reason)
-        else:
-            log.debug("connection closed before CONNECT: %s: %s", self.name, reason)
         self._tell_actor(Detached(self, ReasonCode.UNSPECIFIED_ERROR, reason))
         self._end()
         self.abort()
+
+    def _stranger_left(self, reason: str) -> None:
+        """It ended before its CONNECT was there; that it came and went without a byte interests nobody."""
+        if self.decoder.pending:
+            self.core.meter.connections_refused += 1
+            log.info("connection closed within CONNECT: %s: %s", self.name, reason)
+        else:
+            log.debug("connection closed before CONNECT: %s: %s", self.name, reason)
 
     def _goodbye(self, packet: Disconnect) -> None:
         """The client said DISCONNECT; with 0x04 and above its will counts [MQTT-3.14.4-3]."""
@@ -272,16 +284,16 @@ class Connection:
         self.info.ended()
 
     def _tell_actor(self, message: Detached) -> None:
+        """Should the actor's mailbox be full, it finds `ended` by itself."""
+        self.ended = message
         if self.actor is not None:
-            try:
-                self.actor.tell(message)
-            except ActorGone:
-                log.debug("the session of %s ended before its connection", self.name)
+            self.actor.remind(message)
 
     # -- time ---------------------------------------------------------------------------------------------------
 
     def _connect_timeout(self) -> None:
         self.timer = None
+        self.core.meter.connections_refused += 1
         log.info("connection closed: %s: no CONNECT within %g s", self.name, self.core.limits.idle_timeout)
         self.close()
 
@@ -303,6 +315,11 @@ class Connection:
             self._watch_keep_alive()
 
     # -- pressure -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_congested(self) -> bool:
+        """Does the peer take too little of what is sent to it?"""
+        raise NotImplementedError  # pragma: no cover
 
     def set_congested(self, session: Session | None) -> None:
         """The peer does not read: the session queues, and we read nothing more from it."""

@@ -23,6 +23,7 @@ from trio_broker.store.store import Store
 if TYPE_CHECKING:
     from trio_broker.actors.acknowledger import Acknowledger
     from trio_broker.actors.door import Door
+    from trio_broker.actors.local_subscriber import LocalSubscriber
     from trio_broker.actors.metrics import MetricsCollector
     from trio_broker.actors.poller import Poller
     from trio_broker.actors.retainer import Retainer
@@ -52,7 +53,6 @@ class Core:
         hooks: Hooks,
         sessions_nursery: trio.Nursery,
         shared_subscription_strategy: Strategy = "round_robin",
-        send_timeout: float = 15.0,
     ) -> None:
         self.node_name = node_name
         self.limits = limits
@@ -61,12 +61,12 @@ class Core:
         self.store = store
         self.hooks = hooks
         self.shared_subscription_strategy = shared_subscription_strategy
-        self.send_timeout = send_timeout
         self.clock = Clock()
         self.timers = Timers()
         self.meter = Meter()
         self.sessions_nursery = sessions_nursery
         self.poller = None
+        self.subscribers: set[LocalSubscriber] = set()
         self.next_message_id = 0
 
     def step(self, now: float) -> Step:

@@ -29,6 +29,7 @@ class ConnectionInfo:
     enable_authn: bool = True
     mountpoint: str = ""
     high_watermark: int = 1_048_576  # bytes the broker keeps for a peer that does not read
+    send_timeout: float = 15.0  # seconds; a peer that takes nothing for so long is cut
     ended: Callable[[], None] = field(default=_nothing, repr=False)
 
 

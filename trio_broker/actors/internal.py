@@ -5,18 +5,26 @@ Invariant: both go through the router like everything else, so order, counters a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import trio
+
 from trio_broker.actors.local_subscriber import LocalSubscriber
 from trio_broker.actors.messages import Flush, Gone
+from trio_broker.errors import ActorGone
 from trio_broker.protocol.topics import parse_topic_filter
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.changes import SubscribeChange
 
 if TYPE_CHECKING:
     from trio_broker.actors.core import Core
+
+log = logging.getLogger("trio_broker")
+
+LAST_WORD = 1.0  # seconds
 
 
 def make_subscription(
@@ -45,6 +53,7 @@ async def local_subscription(
 ) -> AsyncIterator[LocalSubscriber]:
     """In effect when the block begins; ends with it."""
     subscriber = LocalSubscriber(core, client_id, buffer)
+    core.subscribers.add(subscriber)
     change = SubscribeChange(subscriber, 0, [subscription], [False], [subscription.qos])
     await core.router.put([change])
     await core.router.ask(Flush())
@@ -52,4 +61,10 @@ async def local_subscription(
         yield subscriber
     finally:
         subscriber.close()
-        core.router.tell(Gone(subscriber))
+        core.subscribers.discard(subscriber)
+        # Also when the program is being cancelled: the routing table must not keep what nobody reads.
+        with trio.move_on_after(LAST_WORD, shield=True):
+            try:
+                await core.router.put(Gone(subscriber))
+            except ActorGone:
+                log.debug("the broker ended before the subscription of %r", client_id)

@@ -38,6 +38,8 @@ class LocalSubscriber:
 
     def tell(self, message: object) -> None:
         """Called by the router and the retainer."""
+        if self._closed:
+            return
         if type(message) is list:
             self._deliver(message)
         elif isinstance(message, RetainedPage):

@@ -58,6 +58,10 @@ class ExpiryDue:
     generation: int
 
 
+class AwaitRelDue:
+    """The oldest QoS 2 message that waits for PUBREL may have waited too long."""
+
+
 @define(eq=False)
 class WillDue:
     """The will delay interval is over, if no connection came in between."""

@@ -27,7 +27,6 @@ from trio_broker.protocol.message import Message, Run
 from trio_broker.routing.delivery import Delivery
 from trio_broker.routing.routing_table import RoutingTable
 from trio_broker.routing.shared_group import SharedGroup
-from trio_broker.routing.subscription import Subscription
 from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
 from trio_broker.store.operations import DeleteSubscription, PutSubscription
 
@@ -211,20 +210,15 @@ class Router(Actor):
         """Add the filters, then tell the session; retained messages follow from the retainer."""
         recipient: Recipient = change.recipient
         self._flush(recipient)
-        retrievals: list[Subscription] = []
-        for subscription, existed in zip(change.subscriptions, change.existed, strict=True):
+        for subscription in change.subscriptions:
             if subscription is None:
                 continue
             self.table.subscribe(recipient, subscription)
             if self.core.store.keeps and recipient.persistent:
                 self.core.store.write(PutSubscription(recipient.client_id, subscription))
-            # [MQTT-3.3.1-9 to 3.3.1-11]; a shared subscription gets no retained messages (MQTT 5.0 section 4.8.2).
-            wanted = subscription.retain_handling == 0 or (subscription.retain_handling == 1 and not existed)
-            if subscription.share_name is None and wanted:
-                retrievals.append(subscription)
         self._count()
         self._tell(recipient, change)
-        self._retaining.extend(Retrieve(recipient, subscription) for subscription in retrievals)
+        self._retaining.extend(Retrieve(recipient, subscription) for subscription in change.retrievals())
 
     def _unsubscribe(self, change: UnsubscribeChange) -> None:
         recipient: Recipient = change.recipient

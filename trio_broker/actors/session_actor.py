@@ -7,6 +7,7 @@ identifier begins. A fault in here ends this client alone.
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -20,6 +21,7 @@ from trio_broker.actors.messages import (
     AskQueue,
     AskSubscriptions,
     Attach,
+    AwaitRelDue,
     Detached,
     Drained,
     ExpiryDue,
@@ -79,10 +81,13 @@ class SessionActor(Actor):
         self.disconnected_at: int | None = None
         self._origin = Origin(client_id)
         self._will: Will | None = None
+        self.watching_rel = False
+        self._rel_timer: Timer | None = None
         self._will_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
         self._generation = 0  # counts connections: a timer of an older one is void
-        self._retrieving: dict[Retrieval, dict[str, int]] = {}
+        self._retrievals = 0  # subscriptions whose retained messages are still on their way
+        self._live: dict[str, int] = {}  # meanwhile: topic -> newest retained message that went out live
         self._waiting: list[Retrieval] = []
 
     def restore(self, kept: PutSession, now: float) -> None:
@@ -101,7 +106,7 @@ class SessionActor(Actor):
             deadline = now + kept.expiry_interval  # it was connected when the broker ended
         else:
             return
-        self._expiry_timer = core.timers.at(deadline, lambda: self.tell(ExpiryDue(generation)))
+        self._expiry_timer = self._later(deadline, ExpiryDue(generation))
 
     # -- the task -----------------------------------------------------------------------------------------------
 
@@ -119,6 +124,7 @@ class SessionActor(Actor):
                         item = self._receive.receive_nowait()
                     except trio.WouldBlock:
                         break
+                await self._catch_up()
                 if self.session is None:
                     break
         except Exception:
@@ -129,6 +135,7 @@ class SessionActor(Actor):
             await self._end_session(forget=False)
         finally:
             self._cancel_timers()
+            self._stop_watching_rel()
             self.end()
             self.core.manager.forget(self)
 
@@ -140,6 +147,24 @@ class SessionActor(Actor):
             elif isinstance(item, Question):
                 item.fail(ActorGone(self.name))
         self._receive.close()
+
+    async def _catch_up(self) -> None:
+        """What the connection could not tell because the mailbox was full."""
+        connection = self.connection
+        if connection is None:
+            return
+        if connection.ended is not None:
+            await self._detached(connection.ended)
+        elif self.session is not None and self.session.congested and not connection.is_congested:
+            self._drained(Drained(connection))
+
+    def remind(self, message: object) -> bool:
+        """Tell this actor something that it would find out by itself if it had to; False = it was not told."""
+        try:
+            self.tell(message)
+        except (ActorGone, trio.WouldBlock):
+            return False
+        return True
 
     async def _handle(self, item: object) -> None:
         match item:
@@ -161,6 +186,8 @@ class SessionActor(Actor):
                 if item.generation == self._generation and self.connection is None:
                     log.debug("session of client %r expired", self.client_id)
                     await self._end_session()
+            case AwaitRelDue():
+                self._expire_awaiting_rel()
             case WillDue():
                 if item.generation == self._generation and self.connection is None:
                     await self._publish_will()
@@ -191,7 +218,7 @@ class SessionActor(Actor):
         session = self.session
         if session is None:
             return  # routed while the session ended
-        if self._retrieving:
+        if self._retrievals:
             self._note_live(items)
         clock = self.core.clock
         now = clock.now()
@@ -220,7 +247,7 @@ class SessionActor(Actor):
 
     def tell_drained(self, connection: Connection) -> None:
         """The connection's out-buffer has room again."""
-        self.tell(Drained(connection))
+        self.remind(Drained(connection))
 
     # -- subscriptions ------------------------------------------------------------------------------------------
 
@@ -228,6 +255,7 @@ class SessionActor(Actor):
         """The router knows the filters: SUBACK [MQTT-3.8.4-1, 3.8.4-6]."""
         meter = self.core.meter
         meter.client_subscribe += sum(subscription is not None for subscription in change.subscriptions)
+        self._retrievals += len(change.retrievals())
         if not change.packet_identifier or change.connection is not self.connection or self.terms is None:
             return
         suback = SubAck(change.packet_identifier, change.reason_codes)
@@ -267,34 +295,55 @@ class SessionActor(Actor):
             await self.core.router.put([change])
         item.answer(True)
 
+    # -- QoS 2 messages that wait for PUBREL ---------------------------------------------------------------------
+
+    def watch_awaiting_rel(self) -> None:
+        """The first message began to wait: look again when it has waited for `await_rel_timeout`."""
+        session = self.session
+        if session is None or math.isinf(session.limits.await_rel_timeout):
+            return
+        self.watching_rel = True
+        oldest = next(iter(session.awaiting_rel.values()))
+        self._rel_timer = self._later(oldest + session.limits.await_rel_timeout, AwaitRelDue())
+
+    def _expire_awaiting_rel(self) -> None:
+        self.watching_rel = False
+        session = self.session
+        if session is None:
+            return
+        late = session.expire_awaiting_rel(self.core.clock.now())
+        if late:
+            log.info("client %r never released %d QoS 2 messages", self.client_id, late)
+        if session.awaiting_rel:
+            self.watch_awaiting_rel()
+
     # -- retained messages --------------------------------------------------------------------------------------
 
     def _note_live(self, items: list[Any]) -> None:
         """While retained messages are on the way, remember which topics had a newer one meanwhile."""
         for _, run in items:
             if run.retain:
-                newest = run.messages[-1].message_id
-                for seen in self._retrieving.values():
-                    seen[run.topic_name] = newest
+                self._live[run.topic_name] = run.messages[-1].message_id
 
     def _retained_page(self, page: RetainedPage) -> None:
         session = self.session
         if session is None:
             return
-        retrieval = page.retrieval
-        seen = self._retrieving.setdefault(retrieval, {})
+        live = self._live
         clock = self.core.clock
         now = clock.now()
         # A retained message older than one that went out live must not come after it.
-        messages = [message for message in page.messages if seen.get(message.topic_name, 0) < message.message_id]
+        messages = [message for message in page.messages if live.get(message.topic_name, 0) < message.message_id]
         out: list[bytes] = []
         session.deliver_retained(page.subscription, messages, now, clock.wall_ns(now), out)
         if out:
             self._write(out)
         if page.last:
-            del self._retrieving[retrieval]
+            self._retrievals -= 1
+            if not self._retrievals:
+                live.clear()
             return
-        self._waiting.append(retrieval)
+        self._waiting.append(page.retrieval)
         self._next_pages()
 
     def _has_room(self) -> bool:
@@ -317,9 +366,8 @@ class SessionActor(Actor):
 
     def check_room(self) -> None:
         """Called by the connection after acknowledgements: go on with retained messages when there is room."""
-        if self._has_room():
+        if self._has_room() and self.remind(RoomAgain()):
             self.hungry = False
-            self.tell(RoomAgain())
 
     # -- connections --------------------------------------------------------------------------------------------
 
@@ -465,9 +513,9 @@ class SessionActor(Actor):
             if delay == 0:
                 await self._publish_will()
             elif delay < expiry:
-                self._will_timer = core.timers.at(now + delay, lambda: self.tell(WillDue(generation)))
+                self._will_timer = self._later(now + delay, WillDue(generation))
         if expiry != NEVER:
-            self._expiry_timer = core.timers.at(now + expiry, lambda: self.tell(ExpiryDue(generation)))
+            self._expiry_timer = self._later(now + expiry, ExpiryDue(generation))
         await self._remember(expires_at=None if expiry == NEVER else core.clock.wall_ms(now + expiry))
         await core.router.put(Online(self, False))
 
@@ -524,9 +572,11 @@ class SessionActor(Actor):
         core = self.core
         await self._publish_will()
         self._cancel_timers()
+        self._stop_watching_rel()
         subscribed = bool(self.session.subscriptions)
         self.session = None
-        self._retrieving.clear()
+        self._retrievals = 0
+        self._live.clear()
         self._waiting.clear()
         self.hungry = False
         core.meter.session_terminated += 1
@@ -561,8 +611,23 @@ class SessionActor(Actor):
                 await self._end_session()
             self.session = None
 
+    def _later(self, deadline: float, message: object) -> Timer:
+        """Tell this actor something at a Trio time."""
+
+        def remind() -> None:
+            if not self.remind(message):
+                log.error("the session of client %r is too busy to be told of %r", self.client_id, message)
+
+        return self.core.timers.at(deadline, remind)
+
     def _cancel_timers(self) -> None:
         for timer in (self._will_timer, self._expiry_timer):
             if timer is not None:
                 timer.cancel()
         self._will_timer = self._expiry_timer = None
+
+    def _stop_watching_rel(self) -> None:
+        self.watching_rel = False
+        if self._rel_timer is not None:
+            self._rel_timer.cancel()
+            self._rel_timer = None

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_broker.access.authentication import Credentials, Verdict
+from trio_broker.access.authentication import ACCEPTED_ANONYMOUS, Credentials, Verdict
 from trio_broker.actors.actor import Actor
+from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import AskActor, AskActors, Attach, ConnectRequest, Decided, SessionEnded, ShutDown
 from trio_broker.actors.session_actor import SessionActor
 from trio_broker.errors import ActorGone, ProtocolError
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
     from trio_broker.actors.core import Core
 
 log = logging.getLogger("trio_broker.session_manager")
+
+
+def _from_certificate(part: str, info: ConnectionInfo) -> str | None:
+    """The part of the peer's certificate that a setting names (`cn` or `dn`), where there is one."""
+    if part == "cn":
+        return info.certificate_common_name
+    if part == "dn":
+        return info.certificate_distinguished_name
+    return None
+
 
 MAILBOX = 100_000
 
@@ -123,8 +134,11 @@ class SessionManager(Actor):
         core = self.core
         core.meter.client_authenticate += 1
         info = connection.info
-        client_id = connect.client_id
-        if core.limits.use_username_as_clientid and connect.username:
+        limits = core.limits
+        # The packet is ours alone by now: what the certificate says takes the place of what the client says.
+        connect.username = _from_certificate(limits.peer_cert_as_username, info) or connect.username
+        client_id = _from_certificate(limits.peer_cert_as_clientid, info) or connect.client_id
+        if limits.use_username_as_clientid and connect.username:
             client_id = connect.username
         credentials = Credentials(
             client_id=client_id,
@@ -136,7 +150,7 @@ class SessionManager(Actor):
             certificate_common_name=info.certificate_common_name,
             certificate_distinguished_name=info.certificate_distinguished_name,
         )
-        verdict = core.authentication.decide_now(credentials)
+        verdict = core.authentication.decide_now(credentials) if info.enable_authn else ACCEPTED_ANONYMOUS
         if verdict is None:
             core.sessions_nursery.start_soon(self._ask_authenticators, connection, connect, client_id, credentials)
         else:
@@ -154,7 +168,10 @@ class SessionManager(Actor):
                 log.exception("authentication of %s failed", connection.name)
         if scope.cancelled_caught:
             log.warning("authentication of %s took longer than %g s", connection.name, self.core.limits.idle_timeout)
-        await self.put(Decided(connection, connect, client_id, verdict))
+        try:
+            await self.put(Decided(connection, connect, client_id, verdict))
+        except ActorGone:
+            connection.refuse(ProtocolError(ReasonCode.SERVER_SHUTTING_DOWN, "the broker shuts down"))
 
     def _open(self, connection: Connection, connect: Connect, client_id: str, verdict: Verdict) -> None:
         """Let the client in, or not."""

@@ -78,7 +78,7 @@ class SocketConnection(Connection):
 
     async def _flush(self) -> None:
         """Write what is kept as the peer takes it; a peer that takes nothing for `send_timeout` is cut."""
-        timeout = self.core.send_timeout
+        timeout = self.info.send_timeout
         try:
             while self.pending and self.descriptor >= 0:
                 with trio.move_on_after(timeout) as scope:
@@ -105,6 +105,10 @@ class SocketConnection(Connection):
             self.flushing = False
         if self.finishing:
             self._shut_down()
+
+    @property
+    def is_congested(self) -> bool:
+        return self.congested
 
     def pause(self) -> None:
         if self.reading and self.descriptor >= 0:

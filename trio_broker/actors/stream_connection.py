@@ -80,7 +80,7 @@ class StreamConnection(Connection):
                 await core.router.put(step.routed)
 
     async def _write_all(self) -> None:
-        timeout = self.core.send_timeout
+        timeout = self.info.send_timeout
         while True:
             await self._bell.wait()
             self._bell = trio.Event()
@@ -119,6 +119,10 @@ class StreamConnection(Connection):
         if not self.congested and self._pending_size > self.info.high_watermark:
             self.congested = True
             self.set_congested(self.channel.session if self.channel is not None else None)
+
+    @property
+    def is_congested(self) -> bool:
+        return self.congested
 
     def pause(self) -> None:
         if self._readable is None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Request, Response
 from quart.ctx import RequestContext
 from quart.globals import request_ctx
@@ -69,6 +70,12 @@ class WebApp(QuartTrio):
                 self._router.add(route.path, route)
         for route in documents.ROUTES:
             self._router.add(route.path, route)
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] != "lifespan" and not scope["path"].startswith("/"):
+            # Quart takes it apart as a URL and may fail over that; our router looks at `raw_path` only.
+            scope["path"] = "/"
+        await super().__call__(scope, receive, send)
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Response:
         """Answer any request; replaces the lookup in Quart's URL map."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
@@ -74,15 +75,20 @@ class _Schemas:
 
     def __init__(self, types: Sequence[Any]) -> None:
         unique: list[Any] = []
-        for wanted in types:
-            if wanted not in unique:
-                unique.append(wanted)
+        for leaf in (leaf for wanted in types for leaf in _leaves(wanted)):
+            if leaf not in unique:
+                unique.append(leaf)
         schemas, components = msgspec.json.schema_components(unique, ref_template=REFERENCE + "{name}")
         self._types = unique
         self._schemas = [_as_3_0(schema) for schema in schemas]
         self.components: dict[str, Any] = {name: _as_3_0(schema) for name, schema in components.items()}
 
     def of(self, wanted: Any) -> dict[str, Any]:
+        # msgspec knows no unions of Structs: what holds them is written here.
+        if isinstance(wanted, UnionType):
+            return {"anyOf": [self.of(part) for part in get_args(wanted)]}
+        if get_origin(wanted) is list:
+            return {"type": "array", "items": self.of(get_args(wanted)[0])}
         schema: dict[str, Any] = self._schemas[self._types.index(wanted)]
         return schema
 
@@ -90,6 +96,13 @@ class _Schemas:
         """The properties of a Struct, and which of them must be there."""
         component = self.components[self.of(wanted)["$ref"].removeprefix(REFERENCE)]
         return component["properties"], set(component.get("required", ()))
+
+
+def _leaves(wanted: Any) -> list[Any]:
+    """The types within unions and lists, for which msgspec is asked."""
+    if isinstance(wanted, UnionType) or get_origin(wanted) is list:
+        return [leaf for part in get_args(wanted) for leaf in _leaves(part)]
+    return [wanted]
 
 
 def _types_of(route: Route) -> list[Any]:

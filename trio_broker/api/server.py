@@ -13,13 +13,24 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast
 
+import h11
 import trio
 from attrs import define, field
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState, Framework
-from hypercorn.utils import wrap_app
+from hypercorn.typing import (
+    AppWrapper,
+    ASGIFramework,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ConnectionState,
+    Framework,
+    Scope,
+)
+from hypercorn.utils import parse_socket_addr, wrap_app
 
 from trio_broker.config.bind import Bind, parse_bind
 from trio_broker.errors import ListenerError
@@ -32,6 +43,9 @@ KEEP_ALIVE: Final = 60.0
 """Seconds a connection may be silent between two requests, or take for the headers of one."""
 SLOWEST_SEND: Final = 30.0
 """Seconds a peer may take to read a piece of an answer."""
+
+LAST_PIECE: Final = 5.0
+"""Seconds the end of an answer may take, whatever happens around it."""
 
 
 async def serve(
@@ -50,7 +64,7 @@ async def serve(
     all connections are closed; cancellation closes them at once. Raises ListenerError where it cannot be bound.
     """
     listeners = await _open(bind)
-    server = _Server(wrap_app(app, 0, "asgi"), _config(drain), max_connections)
+    server = _Server(wrap_app(_finishing(app), 0, "asgi"), _config(drain), max_connections)
     async with trio.open_nursery() as connections:
         connections.start_soon(server.close_at_the_end)
         async with trio.open_nursery() as accepting:
@@ -85,6 +99,26 @@ async def _open(bind: str | Bind) -> list[trio.SocketListener]:
     return listeners
 
 
+def _finishing(app: Framework) -> ASGIFramework:
+    """`app`, whose last piece of an answer is sent whole, also when the application is cancelled over it.
+
+    With that piece Hypercorn tells the application that the exchange is over, Quart-Trio then cancels what it runs for
+    it, and that would be the very task in which Hypercorn is about to close the connection or to start its idle timer.
+    """
+
+    async def finishing(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def send_whole(message: Any) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                with trio.move_on_after(LAST_PIECE, shield=True):
+                    await send(message)
+            else:
+                await send(message)
+
+        await cast(ASGIFramework, app)(scope, receive, send_whole)
+
+    return finishing
+
+
 def _why(error: OSError) -> str:
     # Trio binds several addresses and reports the one that failed as the cause, in words of its own.
     errors = [error, error.__cause__, *getattr(error.__cause__, "exceptions", ())]
@@ -104,7 +138,6 @@ def _config(drain: float) -> Config:
     config.errorlog = logger
     config.include_server_header = False
     config.h11_max_incomplete_size = LONGEST_HEADERS
-    config.h2_max_header_list_size = LONGEST_HEADERS
     config.keep_alive_timeout = KEEP_ALIVE
     config.graceful_timeout = drain
     return config
@@ -130,8 +163,7 @@ class _Server:
         guarded = _PatientStream(stream)
         self._streams.add(guarded)
         try:
-            # What TCPServer uses of a stream, `_PatientStream` has; it is declared as the TLS one.
-            await TCPServer(self.app, self.config, self._context, ConnectionState({}), cast(Any, guarded))
+            await _Connection(self.app, self.config, self._context, ConnectionState({}), guarded).run()
         except* Exception:
             logger.exception("REST API: a connection failed")
         finally:
@@ -155,6 +187,53 @@ class _Server:
         finally:
             for stream in self._streams:
                 stream.socket.close()
+
+
+class _Connection(TCPServer):
+    """Hypercorn's connection, which speaks HTTP/1.1 and nothing else."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: ConnectionState,
+        stream: _PatientStream,
+    ) -> None:
+        # What TCPServer uses of a stream, `_PatientStream` has; it is declared as the TLS one.
+        super().__init__(app, config, context, state, cast(Any, stream))
+        self._where = stream.socket
+
+    async def run(self) -> None:
+        try:
+            async with TaskGroup() as self._task_group:
+                self.protocol = cast(
+                    Any,
+                    _Http1(
+                        self.app,
+                        self.config,
+                        self.context,
+                        self._task_group,
+                        ConnectionState(self.state),
+                        False,
+                        parse_socket_addr(self._where.family, self._where.getpeername()),
+                        parse_socket_addr(self._where.family, self._where.getsockname()),
+                        self.protocol_send,
+                    ),
+                )
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await self._read_data()
+        except OSError:
+            pass  # the peer was gone before it could be asked who it is
+        finally:
+            await self._close()
+
+
+class _Http1(H11Protocol):
+    """HTTP/1.1 that stays what it is: an upgrade to HTTP/2 is not taken up [RFC 9110 section 7.8]."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        pass
 
 
 @define(eq=False)

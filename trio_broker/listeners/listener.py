@@ -194,6 +194,7 @@ class Listener(ABC):
             enable_authn=bool(config.enable_authn),
             mountpoint=config.mountpoint,
             high_watermark=config.tcp_options.high_watermark,
+            send_timeout=config.tcp_options.send_timeout,
             ended=_Place(self),
         )
 

@@ -5,6 +5,8 @@ Invariant: the two ends of a pair share nothing but two bounded channels of byte
 
 from __future__ import annotations
 
+import operator
+
 import trio
 from attrs import define, field
 
@@ -61,7 +63,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if max_bytes is not None and max_bytes < 1:
+        if max_bytes is not None and operator.index(max_bytes) < 1:
             raise ValueError("max_bytes must be positive")
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this stream")
@@ -73,6 +75,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             else:
                 data = await self._incoming.receive()
         except trio.EndOfChannel:
+            await trio.lowlevel.checkpoint()
             return b""
         finally:
             self._receiving = False

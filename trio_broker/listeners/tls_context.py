@@ -6,8 +6,7 @@ Invariant: a context that is returned works; everything wrong with the files is 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from trio_broker.config.listeners import SslOptions
@@ -21,8 +20,6 @@ _VERSIONS = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_
 _REASONS = {
     "KEY_VALUES_MISMATCH": "the key does not match the certificate",
     "KEY_TYPE_MISMATCH": "the key does not match the certificate",
-    "BAD_DECRYPT": "the key needs another password",
-    "BAD_PASSWORD_READ": "the key needs a password",
     "EE_KEY_TOO_SMALL": "the key is too small to be safe",
     "CA_MD_TOO_WEAK": "the certificate is signed with a hash that is not safe any more",
 }
@@ -37,16 +34,50 @@ def build_context(identifier: str, options: SslOptions, *, alpn: str) -> ssl.SSL
     context.set_alpn_protocols([alpn])
     _set_versions(identifier, context, options.versions)
     _set_ciphers(identifier, context, options.ciphers)
+    _load_certificate(identifier, context, options)
+    _set_verification(identifier, context, options)
+    return context
+
+
+def _load_certificate(identifier: str, context: ssl.SSLContext, options: SslOptions) -> None:
     certfile, keyfile = options.certfile, options.keyfile or options.certfile
     if not certfile:
         raise ListenerError(f"listener {identifier}: ssl_options.certfile is not set")
     _check_readable(identifier, "certfile", certfile)
     _check_readable(identifier, "keyfile", keyfile)
-    with _named(identifier, f"ssl_options.certfile {certfile!r} with keyfile {keyfile!r}"):
+    asked = False
+
+    def password() -> str:
+        nonlocal asked
+        asked = True
+        return options.password
+
+    try:
         # The password is always given: OpenSSL would ask for it on the terminal otherwise.
-        context.load_cert_chain(certfile, keyfile, password=lambda: options.password or "")
-    _set_verification(identifier, context, options)
-    return context
+        context.load_cert_chain(certfile, keyfile, password)
+    except (ssl.SSLError, OSError) as error:
+        # OpenSSL does not say which of the two files it means.
+        where, reason = f"certfile {certfile!r} with keyfile {keyfile!r}", _reason(error)
+        if not reason and asked:
+            where = f"keyfile {keyfile!r}"
+            reason = "the password does not fit" if options.password else "the key needs ssl_options.password"
+        elif not reason and not _holds_certificates(certfile):
+            where, reason = f"certfile {certfile!r}", "there is no PEM certificate in it"
+        elif not reason:
+            where, reason = f"keyfile {keyfile!r}", "there is no PEM private key in it"
+        raise ListenerError(f"listener {identifier}: ssl_options.{where}: {reason}") from None
+
+
+def _holds_certificates(path: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except ssl.SSLError:
+        return False
+    return True
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(getattr(error, "reason", None) or "", "")
 
 
 def _set_verification(identifier: str, context: ssl.SSLContext, options: SslOptions) -> None:
@@ -55,8 +86,11 @@ def _set_verification(identifier: str, context: ssl.SSLContext, options: SslOpti
     if not options.cacertfile:
         raise ListenerError(f"listener {identifier}: ssl_options.verify = verify_peer needs ssl_options.cacertfile")
     _check_readable(identifier, "cacertfile", options.cacertfile)
-    with _named(identifier, f"ssl_options.cacertfile {options.cacertfile!r}"):
-        context.load_verify_locations(options.cacertfile)
+    if not _holds_certificates(options.cacertfile):
+        raise ListenerError(
+            f"listener {identifier}: ssl_options.cacertfile {options.cacertfile!r}: there is no PEM certificate in it"
+        )
+    context.load_verify_locations(options.cacertfile)
     context.verify_mode = ssl.CERT_REQUIRED if options.fail_if_no_peer_cert else ssl.CERT_OPTIONAL
 
 
@@ -84,17 +118,6 @@ def _check_readable(identifier: str, option: str, path: str) -> None:
             return
     except OSError as error:
         raise ListenerError(f"listener {identifier}: ssl_options.{option} {path!r}: {error.strerror}") from None
-
-
-@contextmanager
-def _named(identifier: str, what: str) -> Iterator[None]:
-    try:
-        yield
-    except ssl.SSLError as error:
-        reason = _REASONS.get(error.reason or "", "")
-        if not reason:
-            reason = f"not usable as PEM ({error.reason or error.args[-1]})"
-        raise ListenerError(f"listener {identifier}: {what}: {reason}") from None
 
 
 Certificate = dict[str, Any]

@@ -77,7 +77,7 @@ class WebSocketListener(StreamListener):
             verdict = answer(options, request.path, request.headers, request.proposed_subprotocols)
             if verdict.accepted:
                 connection = await request.accept(subprotocol=verdict.subprotocol)
-                transport.on_end = None
+                transport.on_end, transport.messages = None, connection
                 return connection
             await request.reject(
                 verdict.status,

@@ -6,6 +6,7 @@ Invariant: what comes out raises Trio's stream exceptions only, and closing is o
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import trio
@@ -16,7 +17,11 @@ CLOSE_TIMEOUT = 2.0
 """Seconds for the peer to answer our close frame."""
 
 RECEIVE_SIZE = 65_536
+CLOSE_FRAME = b"\x88"
+"""The first byte of one."""
+
 _ORDINARY = (1000, 1001, 1005)
+_PEERS_FAULT = (1002, 1007)
 
 
 class WebSocketMessages(Protocol):
@@ -106,12 +111,18 @@ class WebSocketStream(trio.abc.Stream):
 
 @define(eq=False)
 class Transport(trio.abc.Stream):
-    """The stream below a WebSocket, which tells when it has ended: the library does not, before its handshake."""
+    """The stream below a WebSocket. It does what the library leaves out: it tells when the peer has gone before its
+    handshake, and says good-bye to one that breaks the framing."""
 
     _stream: trio.abc.Stream
     on_end: Callable[[], object] | None = None
+    messages: WebSocketMessages | None = None
+    """Once the handshake is done."""
     ended: bool = field(default=False, init=False)
-    _turn: trio.Lock = field(factory=trio.Lock, init=False)
+    _receive_turn: trio.Lock = field(factory=trio.Lock, init=False)
+    _send_turn: trio.Lock = field(factory=trio.Lock, init=False)
+    _close_sent: bool = field(default=False, init=False)
+    _failed: bool = field(default=False, init=False)
 
     def _end(self) -> None:
         self.ended = True
@@ -119,27 +130,27 @@ class Transport(trio.abc.Stream):
             self.on_end()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            await self._stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._end()
-            raise
+        async with self._send_turn:
+            if self._failed:
+                raise trio.BrokenResourceError("the peer broke the framing")
+            if data[:1] == CLOSE_FRAME:  # the library sends frame by frame
+                self._close_sent = True
+            try:
+                await self._stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._end()
+                raise
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        try:
-            self._turn.acquire_nowait()
-        except trio.WouldBlock:
-            await self._turn.acquire()
-        try:
-            data = bytes(await self._stream.receive_some(max_bytes))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._end()
-            raise
-        finally:
-            self._turn.release()
+        async with self._receive_turn:
+            try:
+                data = bytes(await self._stream.receive_some(max_bytes))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._end()
+                raise
         if not data:
             self._end()
         return data
@@ -154,5 +165,18 @@ class Transport(trio.abc.Stream):
                 return
 
     async def aclose(self) -> None:
+        if not self.ended:
+            await self._say_why()
         self._end()
         await self._stream.aclose()
+
+    async def _say_why(self) -> None:
+        """RFC 6455, 7.1.7: an endpoint that fails the connection sends a close frame with the code."""
+        reason = None if self.messages is None else self.messages.closed
+        if reason is None or reason.code not in _PEERS_FAULT or self._close_sent:
+            return
+        frame = CLOSE_FRAME + b"\x02" + reason.code.to_bytes(2, "big")
+        with trio.move_on_after(CLOSE_TIMEOUT), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with self._send_turn:  # a send that is under way must not be cut in two
+                self._failed = True
+                await self._stream.send_all(frame)

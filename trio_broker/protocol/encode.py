@@ -1,6 +1,7 @@
 """From a packet object to its bytes, for every packet and both sides.
 
-Invariant: `encode` gives a packet its peer must accept, or raises ValueError; it never gives a wrong one.
+Invariant: `encode` gives a packet that can be read at its level, or raises ValueError. Whether topic names and filters
+are well formed is not asked again: they were checked when they came in.
 """
 
 from __future__ import annotations

@@ -27,6 +27,19 @@ class SubscribeChange:
     reason_codes: list[int]
     connection: Any = None
 
+    def retrievals(self) -> list[Subscription]:
+        """The subscriptions that are to be given retained messages.
+
+        [MQTT-3.3.1-9 to 3.3.1-11]; a shared subscription gets none (MQTT 5.0 section 4.8.2).
+        """
+        return [
+            subscription
+            for subscription, existed in zip(self.subscriptions, self.existed, strict=True)
+            if subscription is not None
+            and subscription.share_name is None
+            and (subscription.retain_handling == 0 or (subscription.retain_handling == 1 and not existed))
+        ]
+
 
 @define(eq=False)
 class UnsubscribeChange:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import evolve
+
 from trio_broker.errors import ProtocolError
 from trio_broker.protocol.message import Message, Origin, Run
 from trio_broker.protocol.packets import (
@@ -394,7 +396,13 @@ class Channel:
         identifiers = packet.properties.get("subscription_identifier", [])
         identifier = identifiers[0] if identifiers else 0
         change = SubscribeChange(self.recipient, packet.packet_identifier, [], [], [], self.publisher)
-        for asked in packet.filters:
+        # Bridges must not get their own messages back, and pass RETAIN on as it is; 3.x has no options to say so.
+        bridge = self.terms.bridge and self.level != MQTT5
+        own_back = not (bridge or (self.limits.ignore_loop_deliver and self.level != MQTT5))
+        for wanted in packet.filters:
+            asked = wanted
+            if not own_back:
+                asked = evolve(asked, no_local=True, retain_as_published=bridge)
             existed = asked.topic_filter in subscriptions
             granted = grant(asked, identifier, self.limits, len(subscriptions) - existed, self.authorize_subscribe)
             change.existed.append(existed)

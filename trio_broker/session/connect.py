@@ -27,6 +27,7 @@ class Terms:
     receive_maximum: int  # of the client
     maximum_packet_size: int  # of the client
     request_problem_information: bool
+    bridge: bool = False
 
 
 def check(connect: Connect, limits: Limits) -> None:
@@ -71,6 +72,7 @@ def terms(connect: Connect, client_id: str, limits: Limits) -> Terms:
         receive_maximum=properties.get("receive_maximum", 65535),
         maximum_packet_size=properties.get("maximum_packet_size", UNLIMITED_PACKET_SIZE),
         request_problem_information=properties.get("request_problem_information", 1) == 1,
+        bridge=connect.bridge,
     )
 
 

@@ -35,3 +35,5 @@ class Limits:
     response_information: str = ""
     message_expiry_interval: int | None = None
     use_username_as_clientid: bool = False
+    peer_cert_as_username: str = "disabled"  # disabled, cn or dn
+    peer_cert_as_clientid: str = "disabled"

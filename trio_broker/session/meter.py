@@ -113,6 +113,9 @@ METRIC_NAMES: Final = (
 )
 
 
+# Counters of our own, beside EMQX's: connections that ended without a session (refused, malformed, silent).
+OWN_METRIC_NAMES: Final = ("connections.refused",)
+
 # The gauges of EMQX's `/stats`; each has a present and a highest value.
 GAUGE_NAMES: Final = (
     "connections",
@@ -133,7 +136,7 @@ GAUGE_NAMES: Final = (
 class Meter:
     """One attribute a counter: its EMQX name with the dots as underscores."""
 
-    __slots__ = (*(name.replace(".", "_") for name in METRIC_NAMES), "gauges", "highest")
+    __slots__ = (*(name.replace(".", "_") for name in METRIC_NAMES + OWN_METRIC_NAMES), "gauges", "highest")
 
     bytes_received: int
     bytes_sent: int
@@ -234,11 +237,12 @@ class Meter:
     overload_protection_hibernation: int
     overload_protection_gc: int
     overload_protection_new_conn: int
+    connections_refused: int
     gauges: dict[str, int]
     highest: dict[str, int]
 
     def __init__(self) -> None:
-        for name in METRIC_NAMES:
+        for name in METRIC_NAMES + OWN_METRIC_NAMES:
             setattr(self, name.replace(".", "_"), 0)
         self.gauges = dict.fromkeys(GAUGE_NAMES, 0)
         self.highest = dict.fromkeys(GAUGE_NAMES, 0)
@@ -253,8 +257,8 @@ class Meter:
         self.set_gauge(name, self.gauges[name] + by)
 
     def as_dict(self) -> dict[str, int]:
-        """All counters by their EMQX names."""
-        return {name: getattr(self, name.replace(".", "_")) for name in METRIC_NAMES}
+        """All counters by their names."""
+        return {name: getattr(self, name.replace(".", "_")) for name in METRIC_NAMES + OWN_METRIC_NAMES}
 
     def gauges_as_dict(self) -> dict[str, int]:
         """All gauges by their EMQX names, `NAME.count` and `NAME.max`."""

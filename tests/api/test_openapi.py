@@ -1,0 +1,228 @@
+"""The OpenAPI document says what is served, and is a valid one; the page needs no network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+from api.conftest import Started
+from api.fake_questions import FakeQuestions, queued
+
+from trio_broker.actors.questions import RetainedRow
+from trio_broker.api import v5
+from trio_broker.api.openapi import document
+from trio_broker.api.routes import EVERYBODY, Router
+
+DOCUMENT = document(v5.ROUTES, v5.BASE_PATH, version="5.8.9")
+SCHEMA_KEYS = {
+    *("$ref", "title", "type", "properties", "required", "additionalProperties", "items", "enum", "anyOf", "nullable"),
+    *("minimum", "maximum", "minItems", "maxItems", "default", "description", "minLength", "maxLength", "pattern"),
+}
+TYPES = {"object", "array", "string", "integer", "number", "boolean"}
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in item.items():
+            yield path, method, operation
+
+
+def schemas() -> Iterator[dict[str, Any]]:
+    """Every schema of the document, those within others too."""
+    found: list[dict[str, Any]] = list(DOCUMENT["components"]["schemas"].values())
+    for _, _, operation in operations():
+        found += [parameter["schema"] for parameter in operation["parameters"]]
+        contents = [operation.get("requestBody", {}), *operation["responses"].values()]
+        found += [media["schema"] for content in contents for media in content.get("content", {}).values()]
+    while found:
+        schema = found.pop()
+        yield schema
+        found += [*schema.get("properties", {}).values(), *schema.get("anyOf", [])]
+        found += [schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), dict)]
+
+
+async def test_it_is_served_without_credentials(api: httpx.AsyncClient) -> None:
+    answer = await api.get("http://broker/api-docs/swagger.json", auth=None)
+    assert (answer.status_code, answer.json()) == (200, DOCUMENT)
+    assert DOCUMENT["openapi"] == "3.0.0"
+    assert DOCUMENT["info"] == {"title": "trio-broker API", "version": "5.8.9"}
+    assert DOCUMENT["servers"] == [{"url": "/api/v5"}]
+    assert set(DOCUMENT["components"]["securitySchemes"]) == {"basicAuth", "bearerAuth"}
+
+
+@pytest.mark.parametrize("route", v5.ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_route_is_in_it(route: Any) -> None:
+    path = "/".join(f"{{{part[1:]}}}" if part.startswith(":") else part for part in route.path.split("/"))
+    operation = DOCUMENT["paths"][path][route.method.lower()]
+    in_path = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"]
+    assert in_path == re.findall(r"{(.*?)}", path)
+    assert all(parameter["required"] for parameter in operation["parameters"] if parameter["in"] == "path")
+    assert ("requestBody" in operation) is (route.body is not None)
+    assert (operation["security"] == []) is (route.access == EVERYBODY)
+    assert any(status.startswith("2") for status in operation["responses"])
+    for failure in route.failures:
+        assert failure.code in operation["responses"][str(failure.status)]["description"]
+    if route.access != EVERYBODY:
+        assert {"401", "403", "503"} <= set(operation["responses"])
+
+
+def test_nothing_else_is_in_it() -> None:
+    assert sum(1 for _ in operations()) == len(v5.ROUTES)
+
+
+def test_operations_are_well_formed() -> None:
+    identifiers = [operation["operationId"] for _, _, operation in operations()]
+    assert len(set(identifiers)) == len(identifiers)
+    tags = {tag["name"] for tag in DOCUMENT["tags"]}
+    for path, method, operation in operations():
+        assert method in {"get", "post", "put", "delete"}
+        assert set(operation["tags"]) <= tags
+        assert operation["summary"], path
+        names = [(parameter["in"], parameter["name"]) for parameter in operation["parameters"]]
+        assert len(set(names)) == len(names)
+        assert all(re.fullmatch(r"[1-5]\d\d", status) for status in operation["responses"])
+        assert all(response["description"] for response in operation["responses"].values())
+
+
+def test_schemas_are_of_openapi_3_0() -> None:
+    components = DOCUMENT["components"]["schemas"]
+    for schema in schemas():
+        assert set(schema) <= SCHEMA_KEYS, schema
+        if "$ref" in schema:
+            assert schema["$ref"].removeprefix("#/components/schemas/") in components
+        if "type" in schema:
+            assert schema["type"] in TYPES
+            assert schema["type"] != "array" or "items" in schema
+        assert schema.get("required") != []
+        assert schema.get("anyOf") != []
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in components), list(components)
+
+
+def test_the_documented_parameters_are_those_of_the_contract() -> None:
+    parameters = {p["name"]: p for p in DOCUMENT["paths"]["/clients"]["get"]["parameters"]}
+    assert list(parameters) == [
+        *("page", "limit", "node", "clientid", "username", "ip_address", "conn_state", "clean_start", "proto_ver"),
+        *("like_clientid", "like_username", "gte_created_at", "lte_created_at"),
+        *("gte_connected_at", "lte_connected_at", "fields"),
+    ]
+    assert parameters["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100}
+    assert parameters["clientid"]["schema"] == {"type": "array", "items": {"type": "string"}}
+    publish = DOCUMENT["paths"]["/publish"]["post"]["responses"]
+    assert set(publish) == {"200", "202", "400", "401", "403", "413", "415", "500", "503"}
+
+
+def resolve(schema: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in schema:
+        found: dict[str, Any] = DOCUMENT["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+        return found
+    return schema
+
+
+def agrees(value: Any, schema: dict[str, Any]) -> bool:
+    """Whether `value` is what `schema` allows; no key may be there that is not documented."""
+    schema = resolve(schema)
+    if value is None:
+        return bool(schema.get("nullable"))
+    if "anyOf" in schema:
+        return any(agrees(value, part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return value in schema["enum"]
+    match schema.get("type"):
+        case "object":
+            extra = schema.get("additionalProperties", "properties" not in schema)
+            return (
+                isinstance(value, dict)
+                and set(schema.get("required", [])) <= set(value)
+                and all(
+                    agrees(part, schema["properties"][key])
+                    if key in schema.get("properties", {})
+                    else agrees(part, extra)
+                    if isinstance(extra, dict)
+                    else extra
+                    for key, part in value.items()
+                )
+            )
+        case "array":
+            return isinstance(value, list) and all(agrees(part, schema["items"]) for part in value)
+        case "string":
+            return isinstance(value, str)
+        case "integer":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "number":
+            return isinstance(value, int | float)
+        case "boolean":
+            return isinstance(value, bool)
+    return True
+
+
+@pytest.mark.parametrize("route", v5.ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_answers_are_as_documented(
+    api: httpx.AsyncClient,
+    questions: FakeQuestions,
+    started: Started,
+    route: Any,
+    autojump_clock: object,
+) -> None:
+    questions.add("c1", "t/#", "$share/g/t/1")
+    questions.mqueues["c1"] = questions.inflights["c1"] = [queued(0)]
+    questions.retained_rows = [RetainedRow(1, "t1", 0, 0, "c", None, b"x")]
+    values = {
+        ":clientid": "c1",
+        ":node": questions.node_name,
+        ":topic": "t1" if "retainer" in route.path else "t%2F%23",
+        ":id": "tcp:default",
+        ":code": "NOT_FOUND",
+    }
+    path = "/".join(values.get(part, part) for part in route.path.split("/"))
+    message = {"topic": "t/1", "payload": "p"}
+    body = {
+        "/publish": message,
+        "/publish/bulk": [message],
+        "/clients/kickout/bulk": ["c1"],
+        "/clients/:clientid/subscribe": {"topic": "a"},
+        "/clients/:clientid/unsubscribe": {"topic": "a"},
+        "/clients/:clientid/subscribe/bulk": [{"topic": "a"}, {"topic": "#a"}],
+        "/clients/:clientid/unsubscribe/bulk": [{"topic": "a"}],
+    }.get(route.path)
+    answer = await api.request(route.method, path, json=body, params={"format": "json"})
+    assert answer.status_code in {200, 204}, answer.text
+    template = re.sub(r":([a-z]+)", r"{\1}", route.path)
+    documented = DOCUMENT["paths"][template][route.method.lower()]["responses"][str(answer.status_code)]
+    if answer.status_code == 204:
+        assert answer.content == b""
+        assert "content" not in documented
+    else:
+        assert agrees(answer.json(), documented["content"]["application/json"]["schema"]), answer.text
+
+
+class Links(HTMLParser):
+    """Everything the page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in {"src", "href", "action"}]
+
+
+async def test_the_page_works_offline(api: httpx.AsyncClient) -> None:
+    answer = await api.get("http://broker/api-docs/index.html", auth=None)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    links = Links()
+    links.feed(answer.text)
+    assert links.found == ["swagger.json"]
+    assert "//" not in re.sub(r"(?m)^\s*//.*$", "", answer.text).replace("http://www.w3.org", "")
+
+
+def test_two_routes_of_one_name_are_refused() -> None:
+    router = Router()
+    router.add("/a/:b", v5.ROUTES[0])
+    with pytest.raises(ValueError, match="two routes for GET /a/:c"):
+        router.add("/a/:c", v5.ROUTES[0])
