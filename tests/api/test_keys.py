@@ -94,7 +94,7 @@ async def test_the_first_start_makes_a_key_and_the_second_knows_it(tmp_path: Pat
 
 
 def test_equal_secrets_have_different_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys_module.secrets, "token_urlsafe", lambda size: "always the same")
+    monkeypatch.setattr("secrets.token_urlsafe", lambda size: "always the same")
     hashes = []
     for name in ("one", "two"):
         load_keys(tmp_path / name, None)

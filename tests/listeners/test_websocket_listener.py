@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from listeners.certificates import Certificates
 from listeners.fake_gate import EchoGate, Running, listener_config, read_exactly, read_to_end, running, until
 from listeners.raw_websocket import (
@@ -197,7 +200,7 @@ async def test_the_close_frame_arrives_while_the_peer_is_still_sending() -> None
     async with running(ws(max_frame_size=1000)) as listening, await listening.connect() as client:
         await upgraded(client)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.send_all, frame(BINARY, b"a" * 5_000_000))
+            nursery.start_soon(client.send_all, frame(BINARY, b"a" * 2_000_000))
             assert await read_close(client) == 1009
         await client.aclose()
         await until(lambda: listening.listener.current_connections == 0)
@@ -364,6 +367,45 @@ async def test_a_websocket_another_server_has_accepted(nursery: trio.Nursery) ->
     await until(lambda: bool(ended))
     assert gate.infos[0].listener == "ws:host"
     nursery.cancel_scope.cancel()
+
+
+good_frames = st.builds(
+    frame,
+    st.sampled_from([CONTINUATION, TEXT, BINARY, 3, CLOSE, PING, PONG]),
+    st.binary(max_size=140),
+    fin=st.booleans(),
+    masked=st.sampled_from([True, True, True, False]),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(handshake=st.just(request()) | st.binary(max_size=300), chunks=st.lists(good_frames | st.binary(max_size=20)))
+def test_any_bytes_end_without_a_fault_of_ours(handshake: bytes, chunks: list[bytes]) -> None:
+    faults: list[logging.LogRecord] = []
+
+    class Faults(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            faults.append(record)
+
+    handler = Faults(logging.ERROR)
+
+    async def check() -> None:
+        async with running(ws()) as listening:
+            async with await listening.connect() as client, trio.open_nursery() as nursery:
+                nursery.start_soon(read_to_end, client)
+                with contextlib.suppress(trio.BrokenResourceError):
+                    for chunk in (handshake, *chunks):
+                        await client.send_all(chunk)
+                    await client.send_eof()
+            await until(lambda: listening.listener.counters.accepted == 1)
+            await until(lambda: listening.listener.current_connections == 0)
+
+    logging.getLogger("trio_broker").addHandler(handler)
+    try:
+        trio.run(check)
+    finally:
+        logging.getLogger("trio_broker").removeHandler(handler)
+    assert [record.getMessage() for record in faults] == []
 
 
 async def burst(listening: Running, number: int) -> None:

@@ -44,6 +44,7 @@ class Connection:
         "core",
         "decoder",
         "ended",
+        "gone",
         "held",
         "info",
         "last_packet_at",
@@ -62,6 +63,7 @@ class Connection:
         self.held: list[Packet] | None = None
         self.over = False
         self.ended: Detached | None = None
+        self.gone: str | None = None  # how the peer went away while its CONNECT was looked at
         now = core.clock.now()
         self.last_packet_at = now
         self.timer: Timer | None = core.timers.at(now + core.limits.idle_timeout, self._connect_timeout)
@@ -152,9 +154,6 @@ class Connection:
         meter.packets_connect_received += 1
         meter.client_connect += 1
         self.connect = connect
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
         try:
             check(connect, self.core.limits)
         except ProtocolError as error:
@@ -168,11 +167,16 @@ class Connection:
         self.channel = channel
         self.actor = actor
         held, self.held = self.held, None
-        if held and len(held) > MAX_HELD_PACKETS:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if held and len(held) > MAX_HELD_PACKETS and self.gone is None:
             self.resume()
         if channel.terms.keep_alive:
             self._watch_keep_alive()
         self.handle(held or [], step)
+        if self.gone is not None:
+            self.lost(self.gone)
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -237,6 +241,11 @@ class Connection:
         """The peer is gone without a DISCONNECT: the will counts [MQTT-3.1.2-8]."""
         if self.over:
             return
+        if self.held is not None:
+            # What it sent with its CONNECT comes first: many devices write all they have to say and hang up.
+            self.gone = reason
+            self.pause()
+            return
         if self.connect is None:
             self._stranger_left(reason)
         elif log.isEnabledFor(logging.INFO):
@@ -293,9 +302,18 @@ class Connection:
 
     def _connect_timeout(self) -> None:
         self.timer = None
+        timeout = self.core.limits.idle_timeout
+        if self.connect is not None:
+            # It did its part; we have not decided about it yet.
+            self.timer = self.core.timers.at(self.core.clock.now() + timeout, self._decision_timeout)
+            return
         self.core.meter.connections_refused += 1
-        log.info("connection closed: %s: no CONNECT within %g s", self.name, self.core.limits.idle_timeout)
+        log.info("connection closed: %s: no CONNECT within %g s", self.name, timeout)
         self.close()
+
+    def _decision_timeout(self) -> None:
+        self.timer = None
+        self.refuse(ProtocolError(ReasonCode.SERVER_BUSY, "nobody decided about it in time"))
 
     def _watch_keep_alive(self) -> None:
         assert self.channel is not None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -48,7 +47,7 @@ class Retrieval:
 
     recipient: Any
     subscription: Subscription
-    messages: Iterator[Message]
+    messages: Iterator[Message | None]
 
 
 class Retainer(Actor):
@@ -79,7 +78,7 @@ class Retainer(Actor):
                 for message in item.messages:
                     self._set(message, operations)
             elif type(item) is Retrieve:
-                matching = self.trie.match(item.subscription.match_filter, now)
+                matching = self.trie.search(item.subscription.match_filter, now)
                 self._send_page(Retrieval(item.recipient, item.subscription, matching))
         if operations:
             self.core.store.write(*operations)
@@ -108,8 +107,15 @@ class Retainer(Actor):
             self.core.store.write(*(DeleteRetained(message.topic_name) for message in expired))
 
     def _send_page(self, retrieval: Retrieval) -> None:
-        page = list(islice(retrieval.messages, PAGE))
-        last = len(page) < PAGE
+        """A None from the trie means that it has looked long enough in vain: the rest has to wait for its turn."""
+        page: list[Message] = []
+        last = True
+        for message in retrieval.messages:
+            if message is not None:
+                page.append(message)
+            if message is None or len(page) == PAGE:
+                last = False
+                break
         try:
             retrieval.recipient.tell(RetainedPage(retrieval, retrieval.subscription, page, last))
         except ActorGone:
@@ -137,16 +143,17 @@ class Retainer(Actor):
     async def _list(self, asked: AskRetained, now: float) -> tuple[list[RetainedRow], int]:
         matching: list[Message] = []
         for message in self._all(asked.topic_filter, now):
-            matching.append(message)
-            if len(matching) % STRIDE == 0:
+            if message is not None:
+                matching.append(message)
+            if message is None or len(matching) % STRIDE == 0:
                 await trio.lowlevel.checkpoint()
         matching.sort(key=lambda message: message.message_id)
         rows = [_row(message) for message in matching[asked.offset : asked.offset + asked.limit]]
         return rows, len(matching)
 
-    def _all(self, topic_filter: str | None, now: float) -> Iterator[Message]:
+    def _all(self, topic_filter: str | None, now: float) -> Iterator[Message | None]:
         if topic_filter is not None:
-            yield from self.trie.match(topic_filter, now)
+            yield from self.trie.search(topic_filter, now)
             return
         for message in self.trie:
             if message.expires_at is None or message.expires_at > now:
@@ -154,7 +161,7 @@ class Retainer(Actor):
 
     async def _delete(self, topic_filter: str | None) -> int:
         now = self.core.clock.now()
-        topics = [message.topic_name for message in self._all(topic_filter, now)]
+        topics = [message.topic_name for message in self._all(topic_filter, now) if message is not None]
         for index, topic_name in enumerate(topics, 1):
             self.trie.delete(topic_name)
             self.core.store.write(DeleteRetained(topic_name))

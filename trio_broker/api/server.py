@@ -13,13 +13,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast
 
-import h11
 import trio
 from attrs import define, field
 from hypercorn.config import Config
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import (
     AppWrapper,
@@ -30,8 +26,9 @@ from hypercorn.typing import (
     Framework,
     Scope,
 )
-from hypercorn.utils import parse_socket_addr, wrap_app
+from hypercorn.utils import wrap_app
 
+from trio_broker.api.connection import Connection, PatientStream
 from trio_broker.config.bind import Bind, parse_bind
 from trio_broker.errors import ListenerError
 
@@ -41,8 +38,6 @@ LONGEST_HEADERS: Final = 32 * 1024
 """Bytes of a request line and its headers."""
 KEEP_ALIVE: Final = 60.0
 """Seconds a connection may be silent between two requests, or take for the headers of one."""
-SLOWEST_SEND: Final = 30.0
-"""Seconds a peer may take to read a piece of an answer."""
 
 LAST_PIECE: Final = 5.0
 """Seconds the end of an answer may take, whatever happens around it."""
@@ -151,7 +146,7 @@ class _Server:
     config: Config
     max_connections: int
     _context: WorkerContext = field(factory=lambda: WorkerContext(None), init=False)
-    _streams: set[_PatientStream] = field(factory=set, init=False)
+    _streams: set[PatientStream] = field(factory=set, init=False)
     _empty: trio.Event = field(factory=trio.Event, init=False)
 
     async def handle(self, stream: trio.SocketStream) -> None:
@@ -160,10 +155,10 @@ class _Server:
             logger.warning("REST API: more than %d connections, one was turned away", self.max_connections)
             await stream.aclose()
             return
-        guarded = _PatientStream(stream)
+        guarded = PatientStream(stream)
         self._streams.add(guarded)
         try:
-            await _Connection(self.app, self.config, self._context, ConnectionState({}), guarded).run()
+            await Connection(self.app, self.config, self._context, ConnectionState({}), guarded).run()
         except* Exception:
             logger.exception("REST API: a connection failed")
         finally:
@@ -187,77 +182,3 @@ class _Server:
         finally:
             for stream in self._streams:
                 stream.socket.close()
-
-
-class _Connection(TCPServer):
-    """Hypercorn's connection, which speaks HTTP/1.1 and nothing else."""
-
-    def __init__(
-        self,
-        app: AppWrapper,
-        config: Config,
-        context: WorkerContext,
-        state: ConnectionState,
-        stream: _PatientStream,
-    ) -> None:
-        # What TCPServer uses of a stream, `_PatientStream` has; it is declared as the TLS one.
-        super().__init__(app, config, context, state, cast(Any, stream))
-        self._where = stream.socket
-
-    async def run(self) -> None:
-        try:
-            async with TaskGroup() as self._task_group:
-                self.protocol = cast(
-                    Any,
-                    _Http1(
-                        self.app,
-                        self.config,
-                        self.context,
-                        self._task_group,
-                        ConnectionState(self.state),
-                        False,
-                        parse_socket_addr(self._where.family, self._where.getpeername()),
-                        parse_socket_addr(self._where.family, self._where.getsockname()),
-                        self.protocol_send,
-                    ),
-                )
-                await self.idle_task.restart(self._task_group, self._idle_timeout)
-                await self._read_data()
-        except OSError:
-            pass  # the peer was gone before it could be asked who it is
-        finally:
-            await self._close()
-
-
-class _Http1(H11Protocol):
-    """HTTP/1.1 that stays what it is: an upgrade to HTTP/2 is not taken up [RFC 9110 section 7.8]."""
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        pass
-
-
-@define(eq=False)
-class _PatientStream:
-    """A socket stream whose sends have a deadline; what Hypercorn uses of a stream, and no more."""
-
-    _stream: trio.SocketStream
-
-    @property
-    def socket(self) -> trio.socket.SocketType:
-        return self._stream.socket
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
-
-    async def send_all(self, data: bytes) -> None:
-        try:
-            with trio.fail_after(SLOWEST_SEND):
-                await self._stream.send_all(data)
-        except trio.TooSlowError:
-            raise trio.BrokenResourceError("the peer does not read") from None
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()

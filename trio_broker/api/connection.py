@@ -1,0 +1,103 @@
+"""One connection of the web server: Hypercorn's, with what it lacks.
+
+Invariant: whatever the peer does or leaves undone, `run` ends soon after the socket was closed, by either side.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import trio
+from attrs import define
+from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+if TYPE_CHECKING:
+    import h11
+
+SLOWEST_SEND: Final = 30.0
+"""Seconds a peer may take to read a piece of an answer."""
+
+
+class Connection(TCPServer):
+    """Hypercorn's connection, which speaks HTTP/1.1 and nothing else."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: ConnectionState,
+        stream: PatientStream,
+    ) -> None:
+        # What TCPServer uses of a stream, `PatientStream` has; it is declared as the TLS one.
+        super().__init__(app, config, context, state, cast(Any, stream))
+        self._where = stream.socket
+
+    async def run(self) -> None:
+        try:
+            with trio.CancelScope() as scope:
+                async with TaskGroup() as self._task_group:
+                    self.protocol = cast(
+                        Any,
+                        Http1(
+                            self.app,
+                            self.config,
+                            self.context,
+                            self._task_group,
+                            ConnectionState(self.state),
+                            False,
+                            parse_socket_addr(self._where.family, self._where.getpeername()),
+                            parse_socket_addr(self._where.family, self._where.getsockname()),
+                            self.protocol_send,
+                        ),
+                    )
+                    await self.idle_task.restart(self._task_group, self._idle_timeout)
+                    await self._read_data()
+                    # The peer is gone: neither the idle timer nor a request under way has anything left to do.
+                    scope.cancel()
+        except OSError:
+            pass  # the peer was gone before it could be asked who it is
+        finally:
+            await self._close()
+
+
+class Http1(H11Protocol):
+    """HTTP/1.1 that stays what it is: an upgrade to HTTP/2 is not taken up [RFC 9110 section 7.8]."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        pass
+
+
+@define(eq=False)
+class PatientStream:
+    """A socket stream whose sends have a deadline; what Hypercorn uses of a stream, and no more."""
+
+    _stream: trio.SocketStream
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        return self._stream.socket
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes) -> None:
+        try:
+            with trio.fail_after(SLOWEST_SEND):
+                await self._stream.send_all(data)
+        except trio.TooSlowError:
+            # Closed, so that whoever reads from it at the same time ends too.
+            self.socket.close()
+            raise trio.BrokenResourceError("the peer does not read") from None
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
