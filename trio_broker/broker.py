@@ -120,6 +120,11 @@ class Broker:
         check_files(self.config)
         for key in without_effect(self.config):
             log.warning("%s has no effect in this version", key)
+        if not self.config.in_memory and not self._store.keeps:
+            log.warning(
+                "sessions and messages are kept in memory and end with the broker, whatever store.durability says: "
+                "this version has no store on disk"
+            )
         async with trio.open_nursery() as actors:
             async with trio.open_nursery() as sessions:
                 core = self._core = self._make_core(sessions)
@@ -167,7 +172,7 @@ class Broker:
         core.acknowledger = Acknowledger(core)
         core.manager = SessionManager(core)
         core.poller = Poller(core) if Poller.is_available() else None
-        self.questions = Management(core, self._listener_infos)
+        self.questions = Management(core, self._listener_infos, self.config.log.file or None)
         return core
 
     async def _open_listeners(self, nursery: trio.Nursery, addresses: Addresses) -> None:

@@ -30,6 +30,7 @@ NAMES = sorted(
     | {field.encode_name for route in v5.ROUTES if route.query for field in msgspec.structs.fields(route.query)}
     | {"topic", "payload", "payload_encoding", "qos", "nl", "properties", "user_properties", "correlation_data"}
 )
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), TEXTS

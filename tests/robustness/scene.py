@@ -25,7 +25,7 @@ from trio_broker.testing import Client, RunningBroker, open_broker, open_client
 # What is waited for takes milliseconds; after so long (seconds) it never comes.
 PATIENCE = 10.0
 # Looks at the broker until it must be as before; between two of them all tasks have come to rest.
-LOOKS = 2000
+LOOKS = 1000
 CUSHION = 0.001
 
 WILL = Will("will", b"gone")
@@ -90,9 +90,10 @@ class Scene:
         """The broker is as it was with the bystander alone."""
         for _ in range(LOOKS):
             await wait_all_tasks_blocked(CUSHION)
-            if await footprint_of(self.running) == self.quiet:
+            now = await footprint_of(self.running)
+            if now == self.quiet:
                 return
-        assert await footprint_of(self.running) == self.quiet
+        raise AssertionError(f"not as before: {now}, and it was {self.quiet}")
 
     def lines(self, level: int = logging.INFO) -> list[logging.LogRecord]:
         """What the broker has logged since `mark`, at `level` and above."""

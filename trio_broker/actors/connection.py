@@ -78,6 +78,10 @@ class Connection:
         """Send what is kept, then close, so that the last packet reaches the peer."""
         raise NotImplementedError  # pragma: no cover
 
+    def leave(self) -> None:
+        """The peer has said all it had to say: send what is left for it, and close without waiting for it."""
+        raise NotImplementedError  # pragma: no cover
+
     def abort(self) -> None:
         """Close at once."""
         raise NotImplementedError  # pragma: no cover
@@ -252,7 +256,10 @@ class Connection:
             log.info("client disconnected: %s: %s", self.name, reason)
         self._tell_actor(Detached(self, ReasonCode.UNSPECIFIED_ERROR, reason))
         self._end()
-        self.abort()
+        if self.gone is None:
+            self.abort()
+        else:
+            self.leave()
 
     def _stranger_left(self, reason: str) -> None:
         """It ended before its CONNECT was there; that it came and went without a byte interests nobody."""
@@ -269,7 +276,7 @@ class Connection:
         assert self.channel is not None
         self._tell_actor(Detached(self, packet.reason_code, "DISCONNECT", self.channel.session_expiry_interval))
         self._end()
-        self.abort()
+        self.leave()
 
     def crash(self, error: Exception) -> None:
         """A fault of ours while we handled this peer: it ends alone."""

@@ -53,8 +53,9 @@ if TYPE_CHECKING:
 class Management:
     """Implements `trio_broker.actors.questions.Questions`."""
 
-    def __init__(self, core: Core, listeners: Callable[[], list[ListenerInfo]]) -> None:
+    def __init__(self, core: Core, listeners: Callable[[], list[ListenerInfo]], log_path: str | None) -> None:
         self._core = core
+        self._log_path = log_path
         self._listeners = listeners
         self.node_name = core.node_name
         self.broker_version = __version__
@@ -73,6 +74,7 @@ class Management:
             uptime_ms=now_ms - core.clock.started_at,
             sessions=stats["sessions.count"],
             connections=stats["live_connections.count"],
+            log_path=self._log_path,
         )
 
     # -- clients ------------------------------------------------------------------------------------------------

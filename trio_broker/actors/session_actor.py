@@ -37,7 +37,7 @@ from trio_broker.actors.messages import (
     WillDue,
 )
 from trio_broker.actors.session_view import queue_page, session_info
-from trio_broker.errors import ActorGone
+from trio_broker.errors import ActorGone, ProtocolError
 from trio_broker.protocol.encode import encode, strip_to_fit
 from trio_broker.protocol.message import Message, Origin, Run
 from trio_broker.protocol.packets import MQTT31, NO_PROPERTIES, ConnAck, Connect, SubAck, UnsubAck, Will
@@ -80,6 +80,7 @@ class SessionActor(Actor):
         self.connected_at = 0
         self.disconnected_at: int | None = None
         self._origin = Origin(client_id)
+        self._online = False
         self._will: Will | None = None
         self.watching_rel = False
         self._rel_timer: Timer | None = None
@@ -132,6 +133,7 @@ class SessionActor(Actor):
             if self.connection is not None:
                 self.connection.fail(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
                 self.connection = None
+            self._disconnected(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
             await self._end_session(forget=False)
         finally:
             self._cancel_timers()
@@ -375,10 +377,14 @@ class SessionActor(Actor):
         """A connection for this session: take over, resume, or begin anew [MQTT-3.1.4-3, 3.1.2-4 to 3.1.2-6]."""
         core = self.core
         connection, connect = item.connection, item.connect
+        taken = self.connection is not None
         if self.connection is not None:
             old, self.connection = self.connection, None
             log.info("session of client %r taken over by %s", self.client_id, connection.name)
-            core.meter.session_takenover += 1
+            if connect.clean_start:
+                core.meter.session_discarded += 1
+            else:
+                core.meter.session_takenover += 1
             old.actor = None
             old.fail(ReasonCode.SESSION_TAKEN_OVER, "session taken over")
             await self._offline(ReasonCode.SESSION_TAKEN_OVER, "session taken over", keep_will=True)
@@ -386,7 +392,8 @@ class SessionActor(Actor):
             return  # it went away while it waited
         agreed = terms(connect, item.client_id, core.limits)
         if self.session is not None and agreed.clean_start:
-            core.meter.session_discarded += 1
+            if not taken:
+                core.meter.session_discarded += 1
             await self._end_session()
         self._cancel_timers()
         self._will = connect.will  # a new connection ends the delay of an old will [MQTT-3.1.3-9]
@@ -428,8 +435,10 @@ class SessionActor(Actor):
         connack = ConnAck(0, present and agreed.level != MQTT31, properties)
         frame = strip_to_fit(connack, agreed.level, agreed.maximum_packet_size)
         if frame is None:
-            connection.lost("CONNACK does not fit into the client's maximum packet size")
-            await self._offline(ReasonCode.PACKET_TOO_LARGE, "CONNACK too large", keep_will=False)
+            error = ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit into its maximum packet size")
+            connection.refuse(error, answer=False)
+            self.connection = None
+            await self._offline(ReasonCode.PACKET_TOO_LARGE, error.message, keep_will=False)
             return
         out = [frame]
         session.expire_queued(now)
@@ -452,6 +461,7 @@ class SessionActor(Actor):
         meter.client_connack += 1
         meter.client_connected += 1
         meter.move_gauge("live_connections", 1)
+        self._online = True
         assert self.connection is not None
         assert self.connect is not None
         assert self.terms is not None
@@ -478,6 +488,17 @@ class SessionActor(Actor):
                 )
             )
 
+    def _disconnected(self, reason_code: int, reason: str) -> None:
+        """Count and tell it, once for each time the client was connected."""
+        if not self._online:
+            return
+        self._online = False
+        core = self.core
+        core.meter.client_disconnected += 1
+        core.meter.move_gauge("live_connections", -1)
+        if core.hooks.disconnected:
+            core.hooks.call_disconnected(ClientDisconnected(self.client_id, self.username, reason_code, reason))
+
     async def _detached(self, item: Detached) -> None:
         if item.connection is not self.connection:
             return  # an older one; it was dealt with at the takeover
@@ -494,13 +515,10 @@ class SessionActor(Actor):
         session = self.session
         if session is None:
             return
+        self._disconnected(reason_code, reason)
         session.detach()
         now = core.clock.now()
         self.disconnected_at = core.clock.wall_ms(now)
-        core.meter.client_disconnected += 1
-        core.meter.move_gauge("live_connections", -1)
-        if core.hooks.disconnected:
-            core.hooks.call_disconnected(ClientDisconnected(self.client_id, self.username, reason_code, reason))
         if not keep_will:
             self._will = None
         expiry = session.expiry_interval

@@ -139,6 +139,12 @@ class SocketConnection(Connection):
             log.debug("shutting down %s: %s", self.name, error)
             self.abort()
 
+    def leave(self) -> None:
+        if self.flushing:
+            self.finish()
+        else:
+            self.abort()
+
     def abort(self) -> None:
         if self.descriptor < 0:
             return

@@ -77,7 +77,9 @@ class StreamConnection(Connection):
                 self.crash(error)
             core.next_message_id = step.next_message_id
             if step.routed:
-                await core.router.put(step.routed)
+                # What was taken from the peer is handed on, also when this was the last of it.
+                with trio.CancelScope(shield=True):
+                    await core.router.put(step.routed)
 
     async def _write_all(self) -> None:
         timeout = self.info.send_timeout
@@ -138,6 +140,9 @@ class StreamConnection(Connection):
         self.finishing = True
         self.resume()
         self._bell.set()
+
+    def leave(self) -> None:
+        self.finish()
 
     def abort(self) -> None:
         self._scope.cancel()

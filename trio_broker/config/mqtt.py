@@ -80,7 +80,7 @@ class MqttConfig:
         ListOf(Table(Text(), ("expression", "set_as_attr"))), [], "attributes a client gets when it connects"
     )
     session_expiry_interval: float = setting(
-        _TIME_OR_NEVER, "2h", "of MQTT 3.1 and 3.1.1 clients (clean session off); the most for 5.0"
+        _TIME_OR_NEVER, "2h", "of MQTT 3.1 and 3.1.1 clients with clean session off; 5.0 clients say their own"
     )
     message_expiry_interval: float = setting(_TIME_OR_NEVER, "infinity", "for messages that say none of their own")
     max_awaiting_rel: float = setting(

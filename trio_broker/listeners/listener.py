@@ -17,6 +17,7 @@ from attrs import define, field
 from trio_broker.actors.gate import ConnectionInfo, Gate
 from trio_broker.actors.questions import ListenerInfo
 from trio_broker.config.listeners import ListenerConfig
+from trio_broker.config.tree import plain
 from trio_broker.errors import ListenerError
 from trio_broker.listeners.access_rules import AccessRules, parse_access_rules
 from trio_broker.listeners.throttle import ThrottledLog
@@ -121,7 +122,17 @@ class Listener(ABC):
             running=self.running,
             max_connections=None if math.isinf(limit) else int(limit),
             current_connections=self.current_connections,
+            configuration=self._configuration(),
         )
+
+    def _configuration(self) -> dict[str, object]:
+        """Its options, less those that mean nothing for its kind."""
+        options: dict[str, object] = plain(self.config)
+        if self.kind not in ("ssl", "wss"):
+            options.pop("ssl_options", None)
+        if self.kind not in ("ws", "wss"):
+            options.pop("websocket", None)
+        return options
 
     async def run(self, gate: Gate, *, task_status: trio.TaskStatus[BoundAddress] = trio.TASK_STATUS_IGNORED) -> None:
         """Open, report the bound address, accept until `close()` or cancelled.

@@ -55,7 +55,7 @@ def terms(connect: Connect, client_id: str, limits: Limits) -> Terms:
     """What holds for a CONNECT that was accepted; `client_id` is the final one (assigned where it was empty)."""
     properties = connect.properties
     keep_alive = connect.keep_alive
-    if limits.server_keepalive is not None:
+    if limits.server_keepalive is not None and connect.protocol_level == MQTT5:  # a 3.x client cannot be told
         keep_alive = limits.server_keepalive
     if connect.protocol_level == MQTT5:
         expiry = properties.get("session_expiry_interval", 0)

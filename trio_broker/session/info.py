@@ -40,7 +40,7 @@ class SessionInfo:
     mailbox_len: int
     stats: dict[str, int] = field(factory=dict)
     """The counters of the session under EMQX's names: recv_oct, send_oct, recv_cnt, send_cnt, recv_pkt, send_pkt,
-    recv_msg, send_msg, recv_msg.qos0 .. send_msg.dropped.too_large; all 21 are always there."""
+    recv_msg, send_msg, recv_msg.qos0 .. send_msg.dropped.too_large; all 20 are always there."""
     certificate_common_name: str | None = None
     certificate_distinguished_name: str | None = None
     enable_authn: bool = True

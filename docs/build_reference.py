@@ -1,0 +1,201 @@
+"""Writes docs/reference/configuration.md from the settings that trio_broker.config declares.
+
+    python docs/build_reference.py            # writes the page
+    python docs/build_reference.py --print    # shows it
+
+Invariant: the page says nothing of a key that the code does not say, but for `REMARKS`; a key is marked as having no
+effect exactly where a broker that is given another value for it says so at its start.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from trio_broker.config import Config, ListenerConfig, SslOptions, TcpOptions, WebsocketOptions, to_dict
+from trio_broker.config.kinds import Choice, Or
+from trio_broker.config.setting import Kind, Setting, entries
+from trio_broker.config.tree import overlay
+from trio_broker.config.without_effect import without_effect
+
+PAGE = Path(__file__).parent / "reference" / "configuration.md"
+
+LISTENER = "listeners.<kind>.<name>"
+"""How the keys of a listener begin on the page."""
+
+NO_EFFECT = "**No effect in this version.**"
+
+REMARKS = {
+    "node.name": "There are no `$SYS` topics in this version.",
+    "store.durability": "Sessions and messages are in memory whatever it says (see "
+    "[what is kept](../explanation/what-is-kept.md)); with `memory` the hash of a generated API key is not written "
+    "to `node.data_dir` either.",
+    "mqtt.session_expiry_interval": "MQTT 5.0 clients get the interval they ask for.",
+    f"{LISTENER}.mountpoint": "It is shown over REST.",
+    f"{LISTENER}.enable_authn": '`"quick_deny_anonymous"` is taken as `true`.',
+    f"{LISTENER}.bind": "Not for `memory` listeners; a path for `unix` ones, an address and a port for the others.",
+}
+"""What a reader has to know and the declaration does not say."""
+
+_OTHER_VALUES: tuple[object, ...] = (
+    *(True, False, 1, 2, 30, 2048, "1h", "3MB", "7/s", "7MB/s", "50%", "30,5,3", "other", "/other", "a@b", "deny all"),
+    *("127.0.0.1:7", ["other"], ["tlsv1.2"], {"t/1": 10}, [{"expression": "clientid", "set_as_attr": "a"}]),
+)
+
+_INTRODUCTION = """# Configuration
+
+Made from the code by `python docs/build_reference.py`; do not change it here.
+
+A configuration file is TOML. What comes later wins: the defaults, the file (`--config`), the environment, the command
+line (`--set KEY=VALUE`). The names and forms are EMQX's:
+
+* a duration is `"15s"`, `"1m30s"`, `"7d"`, or a whole number of milliseconds;
+* a size is `"10KB"`, `"1MB"`, `"2GB"`, or a whole number of bytes; 1 KB is 1024 bytes;
+* `"infinity"` stands where there need be no limit.
+
+In the environment a key is written in capitals, with `TRIO_BROKER_` in front and `__` for each dot:
+`TRIO_BROKER_MQTT__MAX_INFLIGHT=64`. Everything is text there and in `--set`; lists may be written with commas or as in
+TOML, tables as TOML inline tables.
+
+An unknown key, a value of the wrong kind, or a file that cannot be read is one line that names it, and exit code 2:
+`trio-broker --config FILE --check` tells without starting anything. In a program the same keys are the attributes of
+`trio_broker.Config` and the classes of `trio_broker.config`; there a wrong value raises `ConfigError`.
+
+"No effect in this version" is said of keys that are understood, so that a configuration can be shared with later
+versions. A broker that is given another value for one of them says so in its log when it starts. Where it says
+"EMQX's; understood, and has no effect here", there is nothing to set: the key is there for configurations that have it.
+"""
+
+_LISTENERS = """A listener is a table `[listeners.<kind>.<name>]`. The kind is `tcp`, `ssl` (MQTT over TLS), `ws`
+(WebSocket), `wss` (WebSocket over TLS), `unix` or `memory`; the name is letters, digits, `_` and `-`, and must be in
+lower case to be reached from the environment. Its identifier, in logs and over REST, is `kind:name`. There may be any
+number of each kind; `enable = false` takes away one of the two that the command starts with.
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    sections = [_INTRODUCTION, _differences(), *_sections(Config, "")]
+    return "\n".join(sections)
+
+
+def _differences() -> str:
+    command = dict(_flat(to_dict(Config.service()), ""))
+    embedded = dict(_flat(to_dict(Config()), ""))
+    lines = ["The command starts with these; a `Config()` in a program has no listener and keeps nothing on disk:", ""]
+    lines.append("```toml")
+    bound = [key for key in command if key.endswith(".bind")]
+    chosen = [key for key in command if key in bound or (key in embedded and embedded[key] != command[key])]
+    lines += [f"{key} = {json.dumps(command[key])}" for key in chosen]
+    lines += ["```", ""]
+    return "\n".join(lines)
+
+
+def _flat(tables: dict[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _sections(cls: type[attrs.AttrsInstance], key: str) -> Iterator[str]:
+    """The tables of this class, and of those below it."""
+    settings: dict[str, Setting] = {}
+    below: list[str] = []
+    for name, entry in entries(cls).items():
+        path = f"{key}.{name}" if key else name
+        if isinstance(entry, Setting):
+            settings[path] = entry
+        elif path == "listeners":
+            below += [f"## `[{LISTENER}]`\n\n{_LISTENERS}", _table(dict(_settings(ListenerConfig, LISTENER)))]
+            for cls_below, name_below, kinds in (
+                (TcpOptions, "tcp_options", "all kinds"),
+                (SslOptions, "ssl_options", "`ssl` and `wss` listeners only; its files are PEM"),
+                (WebsocketOptions, "websocket", "`ws` and `wss` listeners only"),
+            ):
+                path_below = f"{LISTENER}.{name_below}"
+                below.append(f"### `[{path_below}]`\n\nFor {kinds}.\n")
+                below.append(_table(dict(_settings(cls_below, path_below))))
+        else:
+            below += _sections(entry.cls, path)  # type: ignore[attr-defined]
+    if settings:
+        yield f"## `[{key}]`\n" if key else "## At the top\n"
+        yield _table(settings)
+    yield from below
+
+
+def _settings(cls: type[attrs.AttrsInstance], key: str) -> Iterator[tuple[str, Setting]]:
+    for name, entry in entries(cls).items():
+        if isinstance(entry, Setting):
+            yield f"{key}.{name}", entry
+
+
+def _table(settings: dict[str, Setting]) -> str:
+    lines = ["| key | value | default | meaning | environment |", "|---|---|---|---|---|"]
+    for key, setting in settings.items():
+        meaning = ". ".join([setting.doc, *filter(None, (_effect(key, setting.kind), REMARKS.get(key)))])
+        cells = (
+            f"`{key}`",
+            setting.kind.expects,
+            f"`{json.dumps(setting.default)}`",
+            meaning,
+            f"`{environment_name(key)}`",
+        )
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def environment_name(key: str) -> str:
+    """`mqtt.max_inflight` as `TRIO_BROKER_MQTT__MAX_INFLIGHT`."""
+    return f"TRIO_BROKER_{key.upper().replace('.', '__')}"
+
+
+def _effect(key: str, kind: Kind) -> str:
+    """What the broker would say of other values of this key, tried out one by one."""
+    tried = [(raw, _is_without_effect(key, raw)) for raw in _others(kind)]
+    if tried and all(void for _, void in tried):
+        return NO_EFFECT
+    void_ones = ", ".join(f"`{json.dumps(raw)}`" for raw, void in tried if void)
+    return f"{void_ones}: {NO_EFFECT}" if void_ones else ""
+
+
+def _others(kind: Kind) -> Iterator[object]:
+    """Values of this kind."""
+    inner = kind.kind if isinstance(kind, Or) else kind
+    for raw in inner.values if isinstance(inner, Choice) else _OTHER_VALUES:
+        try:
+            kind.parse(raw)
+        except ValueError:
+            continue
+        yield raw
+
+
+def _is_without_effect(key: str, raw: object) -> bool:
+    """Whether a broker with this value says that it has no effect; False for the default."""
+    value: object = raw
+    for part in reversed(key.replace(LISTENER, "listeners.tcp.default").split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    config = overlay(Config(), value)
+    if config == overlay(Config(), {"listeners": {"tcp": {"default": {}}}}) or config == Config():
+        return False
+    return bool(without_effect(config))
+
+
+def main(arguments: list[str]) -> None:
+    if arguments == ["--print"]:
+        sys.stdout.write(page())
+    elif arguments:
+        sys.exit("usage: python docs/build_reference.py [--print]")
+    else:
+        PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
