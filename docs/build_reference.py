@@ -35,10 +35,14 @@ REMARKS = {
     "store.durability": "Sessions and messages are in memory whatever it says (see "
     "[what is kept](../explanation/what-is-kept.md)); with `memory` the hash of a generated API key is not written "
     "to `node.data_dir` either.",
-    "mqtt.session_expiry_interval": "MQTT 5.0 clients get the interval they ask for.",
+    "mqtt.keepalive_check_interval": "Not needed here: a silent client is noticed when its time is over.",
     f"{LISTENER}.mountpoint": "It is shown over REST.",
     f"{LISTENER}.enable_authn": '`"quick_deny_anonymous"` is taken as `true`.',
     f"{LISTENER}.bind": "Not for `memory` listeners; a path for `unix` ones, an address and a port for the others.",
+    f"{LISTENER}.tcp_options.buffer": "In this version each read asks for 64 KB.",
+    f"{LISTENER}.ssl_options.depth": "In this version it is OpenSSL's own limit, whatever is set.",
+    f"{LISTENER}.websocket.proxy_address_header": "Believed from a proxy on this machine: the last address in it.",
+    f"{LISTENER}.websocket.proxy_port_header": "Believed from a proxy on this machine.",
 }
 """What a reader has to know and the declaration does not say."""
 
@@ -139,12 +143,11 @@ def _settings(cls: type[attrs.AttrsInstance], key: str) -> Iterator[tuple[str, S
 def _table(settings: dict[str, Setting]) -> str:
     lines = ["| key | value | default | meaning | environment |", "|---|---|---|---|---|"]
     for key, setting in settings.items():
-        meaning = ". ".join([setting.doc, *filter(None, (_effect(key, setting.kind), REMARKS.get(key)))])
         cells = (
-            f"`{key}`",
+            f"`{key.rpartition('.')[2]}`",
             setting.kind.expects,
             f"`{json.dumps(setting.default)}`",
-            meaning,
+            _meaning(key, setting),
             f"`{environment_name(key)}`",
         )
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
@@ -156,36 +159,41 @@ def environment_name(key: str) -> str:
     return f"TRIO_BROKER_{key.upper().replace('.', '__')}"
 
 
-def _effect(key: str, kind: Kind) -> str:
-    """What the broker would say of other values of this key, tried out one by one."""
-    tried = [(raw, _is_without_effect(key, raw)) for raw in _others(kind)]
+def _meaning(key: str, setting: Setting) -> str:
+    doc = setting.doc.replace("$SYS", "`$SYS`").replace("$share/group/filter", "`$share/group/filter`")
+    return " ".join(filter(None, (f"{doc}.", _effect(key, setting), REMARKS.get(key))))
+
+
+def _effect(key: str, setting: Setting) -> str:
+    """What the broker says of other values of this key, tried out one by one."""
+    tried = [(raw, _is_without_effect(key, raw)) for raw in _others(setting)]
     if tried and all(void for _, void in tried):
         return NO_EFFECT
     void_ones = ", ".join(f"`{json.dumps(raw)}`" for raw, void in tried if void)
     return f"{void_ones}: {NO_EFFECT}" if void_ones else ""
 
 
-def _others(kind: Kind) -> Iterator[object]:
-    """Values of this kind."""
+def _others(setting: Setting) -> Iterator[object]:
+    """Values of this key's kind other than its default."""
+    kind: Kind = setting.kind
     inner = kind.kind if isinstance(kind, Or) else kind
+    default = kind.parse(setting.default)
     for raw in inner.values if isinstance(inner, Choice) else _OTHER_VALUES:
         try:
-            kind.parse(raw)
+            other = kind.parse(raw) != default
         except ValueError:
             continue
-        yield raw
+        if other:
+            yield raw
 
 
 def _is_without_effect(key: str, raw: object) -> bool:
-    """Whether a broker with this value says that it has no effect; False for the default."""
+    """Whether a broker with this value says that it has no effect."""
     value: object = raw
     for part in reversed(key.replace(LISTENER, "listeners.tcp.default").split(".")):
         value = {part: value}
     assert isinstance(value, dict)
-    config = overlay(Config(), value)
-    if config == overlay(Config(), {"listeners": {"tcp": {"default": {}}}}) or config == Config():
-        return False
-    return bool(without_effect(config))
+    return bool(without_effect(overlay(Config(), value)))
 
 
 def main(arguments: list[str]) -> None:

@@ -198,12 +198,12 @@ async def test_when_they_are_not_available(autojump_clock: MockClock) -> None:
 async def test_for_a_client_that_is_away(autojump_clock: MockClock) -> None:
     """[MQTT-3.3.4-9] kept messages that found no room in the window come on the next connection."""
     async with open_broker(mqtt={"max_inflight": 5}) as running:
-        await retain(running, *(f"t/{number}" for number in range(20)))
+        await retain(running, *(f"t/{number}" for number in range(300)))
         async with running.client("c", properties=SESSION, auto_ack=False) as client:
             await client.subscribe("t/#", 1)
             assert len(await take(client, 5)) == 5
         async with running.client("c", clean_start=False, properties=SESSION) as client:
-            assert await topics(client) == sorted(f"t/{number}" for number in range(20))
+            assert await topics(client) == sorted(f"t/{number}" for number in range(300))
 
 
 @pytest.mark.parametrize("level", [4, 5])
@@ -265,6 +265,22 @@ async def test_kept_and_live_while_subscribing(autojump_clock: MockClock, split:
             for client in (first, second):
                 received = [int(payload) for payload in payloads(await rest(client))]
                 assert received == list(range(received[0], 12))
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_a_live_one_overtakes_no_kept_one(autojump_clock: MockClock, qos: int) -> None:
+    """[MQTT-4.6.0-5] a topic changes while a client still takes 1,000 kept messages: the new value comes last."""
+    async with open_broker(mqtt={"max_inflight": 2}) as running:
+        await retain(running, *(f"t/{number}" for number in range(1000)))
+        async with running.client("c", auto_ack=False) as client:
+            await client.subscribe("t/#", qos)
+            for topic_name in ("t/0", "t/500", "t/999"):
+                await running.broker.publish(topic_name, b"new", qos=qos, retain=True)
+            last: dict[str, bytes] = {}
+            for message in await rest(client, ack=True):
+                last[message.topic_name] = message.payload
+            assert len(last) == 1000
+            assert {name for name, payload in last.items() if payload == b"new"} == {"t/0", "t/500", "t/999"}
 
 
 async def test_properties_are_kept(autojump_clock: MockClock) -> None:

@@ -27,7 +27,6 @@ from trio_broker.actors.messages import (
     ExpiryDue,
     Gone,
     Kick,
-    NextPage,
     Online,
     RetainedPage,
     RoomAgain,
@@ -36,22 +35,24 @@ from trio_broker.actors.messages import (
     UnsubscribeFor,
     WillDue,
 )
+from trio_broker.actors.remember import remember
+from trio_broker.actors.retained_feed import RetainedFeed, room_for
 from trio_broker.actors.session_view import queue_page, session_info
+from trio_broker.actors.will import will_run
 from trio_broker.errors import ActorGone, ProtocolError
 from trio_broker.protocol.encode import encode, strip_to_fit
-from trio_broker.protocol.message import Message, Origin, Run
-from trio_broker.protocol.packets import MQTT31, NO_PROPERTIES, ConnAck, Connect, SubAck, UnsubAck, Will
+from trio_broker.protocol.message import Origin
+from trio_broker.protocol.packets import MQTT31, ConnAck, Connect, SubAck, UnsubAck, Will
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
 from trio_broker.session.channel import Channel
 from trio_broker.session.connect import Terms, connack_properties, terms
 from trio_broker.session.session import NEVER, Session
-from trio_broker.store.operations import DeleteSession, PutSession, PutSubscription
+from trio_broker.store.operations import DeleteSession, PutSession
 
 if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
     from trio_broker.actors.core import Core
-    from trio_broker.actors.retainer import Retrieval
     from trio_broker.actors.timers import Timer
 
 log = logging.getLogger("trio_broker.session")
@@ -87,9 +88,8 @@ class SessionActor(Actor):
         self._will_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
         self._generation = 0  # counts connections: a timer of an older one is void
-        self._retrievals = 0  # subscriptions whose retained messages are still on their way
-        self._live: dict[str, int] = {}  # meanwhile: topic -> newest retained message that went out live
-        self._waiting: list[Retrieval] = []
+        self._feed = RetainedFeed(core.retainer)
+        self._told_offline = False  # the router notes that this recipient has no connection
 
     def restore(self, kept: PutSession, now: float) -> None:
         """Take up a session that a store kept, before the task runs; its expiry goes on."""
@@ -179,9 +179,10 @@ class SessionActor(Actor):
             case Detached():
                 await self._detached(item)
             case RetainedPage():
-                self._retained_page(item)
+                self._feed.take(item)
+                self._feed_retained()
             case RoomAgain():
-                self._next_pages()
+                self._feed_retained()
             case Drained():
                 self._drained(item)
             case ExpiryDue():
@@ -220,8 +221,8 @@ class SessionActor(Actor):
         session = self.session
         if session is None:
             return  # routed while the session ended
-        if self._retrievals:
-            self._note_live(items)
+        if self._feed.active:
+            self._feed.note_live(items)
         clock = self.core.clock
         now = clock.now()
         out: list[bytes] = []
@@ -239,7 +240,7 @@ class SessionActor(Actor):
             return
         session.congested = False
         self._pump(session)
-        self._next_pages()
+        self._feed_retained()
 
     def _pump(self, session: Session) -> None:
         out: list[bytes] = []
@@ -257,7 +258,7 @@ class SessionActor(Actor):
         """The router knows the filters: SUBACK [MQTT-3.8.4-1, 3.8.4-6]."""
         meter = self.core.meter
         meter.client_subscribe += sum(subscription is not None for subscription in change.subscriptions)
-        self._retrievals += len(change.retrievals())
+        self._feed.expect(len(change.retrievals()))
         if not change.packet_identifier or change.connection is not self.connection or self.terms is None:
             return
         suback = SubAck(change.packet_identifier, change.reason_codes)
@@ -321,54 +322,22 @@ class SessionActor(Actor):
 
     # -- retained messages --------------------------------------------------------------------------------------
 
-    def _note_live(self, items: list[Any]) -> None:
-        """While retained messages are on the way, remember which topics had a newer one meanwhile."""
-        for _, run in items:
-            if run.retain:
-                self._live[run.topic_name] = run.messages[-1].message_id
-
-    def _retained_page(self, page: RetainedPage) -> None:
+    def _feed_retained(self) -> None:
+        """Go on with retained messages as far as there is room for them."""
         session = self.session
         if session is None:
             return
-        live = self._live
         clock = self.core.clock
         now = clock.now()
-        # A retained message older than one that went out live must not come after it.
-        messages = [message for message in page.messages if live.get(message.topic_name, 0) < message.message_id]
         out: list[bytes] = []
-        session.deliver_retained(page.subscription, messages, now, clock.wall_ns(now), out)
+        self._feed.feed(session, now, clock.wall_ns(now), out)
         if out:
             self._write(out)
-        if page.last:
-            self._retrievals -= 1
-            if not self._retrievals:
-                live.clear()
-            return
-        self._waiting.append(page.retrieval)
-        self._next_pages()
-
-    def _has_room(self) -> bool:
-        session = self.session
-        if session is None or session.congested:
-            return False
-        maximum = session.mqueue.maximum
-        return not maximum or len(session.mqueue) * 2 <= maximum
-
-    def _next_pages(self) -> None:
-        """Fetch the next page of each retrieval that waits, when the mqueue has room for it."""
-        while self._waiting and self._has_room():
-            retrieval = self._waiting.pop()
-            try:
-                self.core.retainer.tell(NextPage(retrieval))
-            except trio.WouldBlock:
-                self._waiting.append(retrieval)
-                break
-        self.hungry = bool(self._waiting)
+        self.hungry = self._feed.hungry
 
     def check_room(self) -> None:
         """Called by the connection after acknowledgements: go on with retained messages when there is room."""
-        if self._has_room() and self.remind(RoomAgain()):
+        if self.session is not None and room_for(self.session) and self.remind(RoomAgain()):
             self.hungry = False
 
     # -- connections --------------------------------------------------------------------------------------------
@@ -421,7 +390,7 @@ class SessionActor(Actor):
         self.persistent = agreed.session_expiry_interval > 0
         session.expiry_interval = agreed.session_expiry_interval
         session.attach(agreed.level, agreed.receive_maximum, agreed.maximum_packet_size)
-        await self._remember(expires_at=None, with_subscriptions=not was_persistent)
+        await remember(self, expires_at=None, with_subscriptions=not was_persistent)
         channel = Channel(
             session,
             agreed,
@@ -450,8 +419,11 @@ class SessionActor(Actor):
         core.next_message_id = step.next_message_id
         if step.routed:
             await core.router.put(step.routed)
-        if present:
+        if self._told_offline:
+            self._told_offline = False
             await core.router.put(Online(self, True))
+        if self.hungry:
+            self._feed_retained()
 
     def _connected(self, present: bool) -> None:
         core = self.core
@@ -534,24 +506,9 @@ class SessionActor(Actor):
                 self._will_timer = self._later(now + delay, WillDue(generation))
         if expiry != NEVER:
             self._expiry_timer = self._later(now + expiry, ExpiryDue(generation))
-        await self._remember(expires_at=None if expiry == NEVER else core.clock.wall_ms(now + expiry))
+        await remember(self, expires_at=None if expiry == NEVER else core.clock.wall_ms(now + expiry))
+        self._told_offline = True
         await core.router.put(Online(self, False))
-
-    async def _remember(self, expires_at: int | None, with_subscriptions: bool = False) -> None:
-        """Let the store know of a session that outlives its connection, and wait until it does."""
-        store = self.core.store
-        session = self.session
-        if not store.keeps or session is None:
-            return
-        if not self.persistent:
-            return
-        put = PutSession(self.client_id, self.username, session.created_at, session.expiry_interval, expires_at)
-        ticket = store.write(put)
-        if with_subscriptions and session.subscriptions:
-            subscriptions = session.subscriptions.values()
-            ticket = store.write(*(PutSubscription(self.client_id, subscription) for subscription in subscriptions))
-        if not ticket.done:
-            await ticket.wait()
 
     async def _publish_will(self) -> None:
         """[MQTT-3.1.2-8, 3.1.2-14, 3.1.2-15]; its expiry begins now."""
@@ -562,26 +519,7 @@ class SessionActor(Actor):
         if core.authorizer is not None and not core.authorizer.authorize(self._origin, "publish", will.topic_name):
             log.info("will of client %r on %r is not authorized", self.client_id, will.topic_name)
             return
-        now = core.clock.now()
-        wall_ms = core.clock.wall_ms(now)
-        properties = NO_PROPERTIES
-        if will.properties:
-            properties = will.properties.copy()
-            properties.pop("will_delay_interval", None)
-        interval = properties.get("message_expiry_interval", core.limits.message_expiry_interval)
-        message = Message(
-            will.topic_name,
-            will.payload,
-            will.qos,
-            will.retain,
-            core.message_id(wall_ms),
-            self._origin,
-            wall_ms,
-            properties,
-            None if interval is None else now + interval,
-        )
-        plain = not properties and message.expires_at is None
-        await core.router.put([Run(will.topic_name, will.qos, will.retain, self._origin, [message], plain)])
+        await core.router.put([will_run(core, will, self._origin)])
 
     async def _end_session(self, forget: bool = True) -> None:
         """The session is over: its will goes out [MQTT-3.1.2-8], the router and (`forget`) the store forget it."""
@@ -593,13 +531,12 @@ class SessionActor(Actor):
         self._stop_watching_rel()
         subscribed = bool(self.session.subscriptions)
         self.session = None
-        self._retrievals = 0
-        self._live.clear()
-        self._waiting.clear()
+        self._feed.clear()
         self.hungry = False
         core.meter.session_terminated += 1
         core.meter.move_gauge("sessions", -1)
-        if subscribed:
+        if subscribed or self._told_offline:
+            self._told_offline = False
             await core.router.put(Gone(self))
         if forget and self.persistent and core.store.keeps:
             core.store.write(DeleteSession(self.client_id))

@@ -1,0 +1,28 @@
+"""What the store is told of a session that outlives its connection.
+
+Invariant: when this returns, what was written is durable: only then is it acknowledged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trio_broker.store.operations import PutSession, PutSubscription
+
+if TYPE_CHECKING:
+    from trio_broker.actors.session_actor import SessionActor
+
+
+async def remember(actor: SessionActor, expires_at: int | None, with_subscriptions: bool = False) -> None:
+    """Let the store know of the session (`expires_at` is wall clock in milliseconds) and wait until it does."""
+    store = actor.core.store
+    session = actor.session
+    if not store.keeps or session is None or not actor.persistent:
+        return
+    put = PutSession(actor.client_id, actor.username, session.created_at, session.expiry_interval, expires_at)
+    ticket = store.write(put)
+    if with_subscriptions and session.subscriptions:
+        subscriptions = session.subscriptions.values()
+        ticket = store.write(*(PutSubscription(actor.client_id, subscription) for subscription in subscriptions))
+    if not ticket.done:
+        await ticket.wait()

@@ -1,0 +1,103 @@
+"""Retained messages on their way from the retainer into one session.
+
+Invariant: a page is fed into the session only as far as its mqueue has room, so that retained messages never drop
+others or each other; a retained message older than one that went out live meanwhile is left out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from trio_broker.actors.messages import NextPage, RetainedPage
+from trio_broker.session.session import Session
+
+if TYPE_CHECKING:
+    from trio_broker.actors.retainer import Retainer
+
+# Messages fed in one go into a session whose mqueue is unbounded.
+CHUNK = 100
+
+
+class RetainedFeed:
+    """`hungry`: pages, or requests for them, wait for room."""
+
+    __slots__ = ("_asking", "_expected", "_live", "_pages", "_retainer")
+
+    def __init__(self, retainer: Retainer) -> None:
+        self._retainer = retainer
+        self._expected = 0  # subscriptions whose last page has not been fed
+        self._live: dict[str, int] = {}  # topic -> newest retained message that went out live meanwhile
+        self._pages: deque[RetainedPage] = deque()
+        self._asking: list[Any] = []  # retrievals whose next page could not be asked for yet
+
+    @property
+    def hungry(self) -> bool:
+        return bool(self._pages or self._asking)
+
+    @property
+    def active(self) -> bool:
+        """Retained messages are on their way, so live ones have to be noted."""
+        return self._expected > 0
+
+    def expect(self, subscriptions: int) -> None:
+        """The retainer was asked for the messages of so many new subscriptions."""
+        self._expected += subscriptions
+
+    def note_live(self, items: list[Any]) -> None:
+        """These deliveries (pairs of delivery and run) go out now."""
+        for _, run in items:
+            if run.retain:
+                self._live[run.topic_name] = run.messages[-1].message_id
+
+    def take(self, page: RetainedPage) -> None:
+        self._pages.append(page)
+
+    def clear(self) -> None:
+        """The session is over."""
+        self._expected = 0
+        self._live.clear()
+        self._pages.clear()
+        self._asking.clear()
+
+    def feed(self, session: Session, now: float, inserted_at_ns: int, out: list[bytes]) -> None:
+        """Feed what there is room for; ask for the next page of what is used up."""
+        live = self._live
+        pages = self._pages
+        while pages:
+            room = room_for(session)
+            if not room:
+                break
+            page = pages[0]
+            chunk = page.messages[:room]
+            del page.messages[:room]
+            fresh = [message for message in chunk if live.get(message.topic_name, 0) < message.message_id]
+            session.deliver_retained(page.subscription, fresh, now, inserted_at_ns, out)
+            if page.messages:
+                continue
+            pages.popleft()
+            if not page.last:
+                self._asking.append(page.retrieval)
+                continue
+            self._expected -= 1
+            if self._expected <= 0:
+                self._expected = 0
+                live.clear()
+        while self._asking and room_for(session):
+            try:
+                self._retainer.tell(NextPage(self._asking[-1]))
+            except trio.WouldBlock:
+                break
+            self._asking.pop()
+
+
+def room_for(session: Session) -> int:
+    """How many retained messages the session can take now: its mqueue stays half empty for live ones."""
+    if session.congested:
+        return 0
+    maximum = session.mqueue.maximum
+    if not maximum:
+        return CHUNK
+    return max(0, min(CHUNK, (maximum + 1) // 2 - len(session.mqueue)))
