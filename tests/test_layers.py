@@ -58,7 +58,7 @@ def test_an_import_is_light_and_changes_nothing(statement: str) -> None:
     modules = found["modules"]
     assert isinstance(modules, list)
     assert not {"quart", "quart_trio", "hypercorn", "werkzeug", "jinja2", "flask"} & set(modules)
-    assert "trio" in modules
+    assert "trio_broker" in modules
     assert (found["handlers"], found["levels"], found["signals"]) == (0, [30, 0], True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
 
 from cases.packet_case import PacketCase
 from cases.packet_cases import PACKET_CASES
@@ -28,6 +27,7 @@ from trio_broker.protocol.packets import (
     UnsubAck,
     Unsubscribe,
     Will,
+    changed,
 )
 
 
@@ -156,7 +156,7 @@ BOTH: Properties = {"reason_string": "because", "user_property": [("key", "value
 def test_reason_string_and_user_properties_go_where_they_make_a_packet_too_large(
     acknowledgement: PubAck, head: tuple[int, bytes], tail: bytes, bare: bytes
 ) -> None:
-    rich = evolve(acknowledgement, properties=BOTH)
+    rich = changed(acknowledgement, properties=BOTH)
     full = packet(*head, section(WHY, USER), tail)
     with_reason = packet(*head, section(WHY), tail)
     for maximum in (0, len(full), 1_000_000):

@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import attrs
 import pytest
@@ -130,24 +131,23 @@ class Scene:
 
 @asynccontextmanager
 async def open_scene(
-    caplog: pytest.LogCaptureFixture, *, faults: bool = False, **overrides: object
+    caplog: pytest.LogCaptureFixture, *, faults: bool = False, **overrides: Any
 ) -> AsyncIterator[Scene]:
     """A broker (`overrides` as for `open_broker`) and its bystander; the log is held to be free of errors at the end.
 
     `faults=True`: errors in the log are expected and left to the test.
     """
     caplog.set_level(logging.INFO, "trio_broker")
-    async with open_broker(**overrides) as running:
-        async with open_client(running.broker, client_id="bystander") as bystander:
-            await bystander.subscribe("bystander", 2)
-            await bystander.subscribe("will")
-            scene = Scene(running, bystander, caplog)
-            await scene.exchange()
-            await wait_all_tasks_blocked()
-            scene.quiet = await footprint_of(running)
-            await scene.mark()
-            yield scene
-            await scene.exchange()
+    async with open_broker(**overrides) as running, open_client(running.broker, client_id="bystander") as bystander:
+        await bystander.subscribe("bystander", 2)
+        await bystander.subscribe("will")
+        scene = Scene(running, bystander, caplog)
+        await scene.exchange()
+        await wait_all_tasks_blocked()
+        scene.quiet = await footprint_of(running)
+        await scene.mark()
+        yield scene
+        await scene.exchange()
     if not faults:
         assert_no_errors(caplog)
 
@@ -160,24 +160,24 @@ def assert_no_errors(caplog: pytest.LogCaptureFixture) -> None:
 # -- peers that know no MQTT, only bytes
 
 
-def connect_bytes(client_id: str = "bad", level: int = 5, clean_start: bool = True, **fields: object) -> bytes:
+def connect_bytes(client_id: str = "bad", level: int = 5, clean_start: bool = True, **fields: Any) -> bytes:
     """A CONNECT; `fields` are those of the packet."""
     return encode(attrs.evolve(Connect(client_id, level, clean_start), **fields), level, "client")
 
 
-def decoded(data: bytes, level: int = 5) -> list[Packet]:
+def decoded(data: bytes | bytearray, level: int = 5) -> list[Packet]:
     """What a broker has said; it must be MQTT to the last byte."""
     decoder = Decoder(role="client", level=level)
-    packets = decoder.feed(data)
+    packets = decoder.feed(bytes(data))
     assert decoder.error is None, data
     assert decoder.pending == 0, data
     return packets
 
 
-async def read_to_end(stream: trio.abc.ReceiveStream) -> bytes:
+async def read_to_end(stream: trio.abc.ReceiveStream, patience: float = PATIENCE) -> bytes:
     """Everything until the end of the stream; a reset is an error here."""
     data = bytearray()
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(patience):
         while piece := await stream.receive_some(65536):
             data += piece
     return bytes(data)
@@ -192,7 +192,7 @@ async def connect_tcp(running: RunningBroker, **sizes: int) -> trio.SocketStream
     return trio.SocketStream(sock)
 
 
-async def shake_hands(stream: trio.abc.Stream, client_id: str = "bad", level: int = 5, **fields: object) -> ConnAck:
+async def shake_hands(stream: trio.abc.Stream, client_id: str = "bad", level: int = 5, **fields: Any) -> ConnAck:
     """CONNECT and its CONNACK, which must be all there is to read."""
     await stream.send_all(connect_bytes(client_id, level, **fields))
     decoder = Decoder(role="client", level=level)

@@ -49,7 +49,9 @@ async def _in_the_middle_of_a_packet(stream: trio.SocketStream) -> None:
 
 async def _before_an_acknowledgement(stream: trio.SocketStream) -> None:
     await shake_hands(stream, "bad", will=WILL)
-    await stream.send_all(b"".join(encode(Publish("a", b"x", 1, packet_identifier=n + 1), 5, "client") for n in range(50)))
+    await stream.send_all(
+        b"".join(encode(Publish("a", b"x", 1, packet_identifier=n + 1), 5, "client") for n in range(50))
+    )
 
 
 async def _while_it_is_sent_to(stream: trio.SocketStream) -> None:
@@ -139,7 +141,7 @@ async def test_a_port_scan_leaves_nothing(end: End, caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize("end", ["close", "half-close", "memory"])
 @pytest.mark.parametrize("goodbye", [b"\xe0\0", b""], ids=["DISCONNECT", "no DISCONNECT"])
 async def test_all_in_one_segment_and_the_end(end: str, goodbye: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """A sensor that sends CONNECT, its messages and DISCONNECT at once and closes: what it sent counts, in its order."""
+    """A sensor that sends CONNECT, its messages and DISCONNECT at once and closes: what it sent counts."""
     async with open_scene(caplog) as scene:
         opening = scene.running.broker.connect_stream() if end == "memory" else connect_tcp(scene.running)
         async with await opening as stream:

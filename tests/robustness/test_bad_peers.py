@@ -1,4 +1,4 @@
-"""Peers that speak, but wrongly: each ends alone, with the right code, one line, one counter, and nothing left behind."""
+"""Peers that speak, but wrongly: each ends alone, with the right code, a line, a counter, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -160,7 +160,10 @@ async def test_what_is_no_connect_is_closed_without_an_answer(data: bytes, caplo
 
 @pytest.mark.parametrize("limit", [1, 5])
 async def test_more_qos_2_than_the_receive_maximum(limit: int, caplog: pytest.LogCaptureFixture) -> None:
-    async with open_scene(caplog, mqtt={"max_awaiting_rel": limit}) as scene, await connect_tcp(scene.running) as stream:
+    async with (
+        open_scene(caplog, mqtt={"max_awaiting_rel": limit}) as scene,
+        await connect_tcp(scene.running) as stream,
+    ):
         connack = await shake_hands(stream, "bad", will=WILL)
         assert connack.properties.get("receive_maximum", 65_535) == limit
         flood = b"".join(

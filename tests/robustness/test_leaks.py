@@ -20,7 +20,7 @@ from trio_broker.protocol.packets import Properties, Will
 from trio_broker.testing import open_broker, open_client
 
 WARMING_UP = 50
-# Timers that were cancelled may stay until they are due or there are many; they hold nothing, and their number is bounded.
+# Timers that were cancelled may stay until they are due or there are many: they hold nothing.
 STALE_TIMERS = 1000
 TIMER = "trio_broker.actors.timers.Timer"
 # Bytes each connection may leave behind on average: caches that grow a little, but nothing that is kept for each.
@@ -58,7 +58,13 @@ async def come_and_vanish(scene: Scene, at: int) -> None:
 
 async def fail(scene: Scene, at: int) -> None:
     async with await scene.running.broker.connect_stream() as stream:
-        bad = (b"garbage", connect_bytes(level=4)[:-1], connect_bytes()[:5] + b"\xff", b"\x10\x0c\0\4MQTT\x09\2\0\x3c\0\0", b"")
+        bad = (
+            b"garbage",
+            connect_bytes(level=4)[:-1],
+            connect_bytes()[:5] + b"\xff",
+            b"\x10\x0c\0\4MQTT\x09\2\0\x3c\0\0",
+            b"",
+        )
         await stream.send_all(bad[at % len(bad)])
 
 
@@ -182,14 +188,14 @@ async def objects_at_rest(scene: Scene) -> Counter[str]:
 
 async def test_whole_brokers_leave_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async def live() -> None:
-        async with open_broker() as running:
-            async with (
-                open_client(running.broker, client_id="a", properties=KEPT) as first,
-                open_client((running.host, running.port), client_id="b") as second,
-            ):
-                await first.subscribe("#", 2)
-                await second.publish("x", b"y", 2, retain=True)
-                assert (await first.receive()).payload == b"y"
+        async with (
+            open_broker() as running,
+            open_client(running.broker, client_id="a", properties=KEPT) as first,
+            open_client((running.host, running.port), client_id="b") as second,
+        ):
+            await first.subscribe("#", 2)
+            await second.publish("x", b"y", 2, retain=True)
+            assert (await first.receive()).payload == b"y"
 
     for _ in range(3):
         await live()

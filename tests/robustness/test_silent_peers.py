@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -37,7 +37,7 @@ async def test_connect_that_trickles_in_too_slowly(autojump_clock: MockClock, ca
         start = trio.current_time()
         async with await scene.running.broker.connect_stream() as stream, trio.open_nursery() as nursery:
             nursery.start_soon(trickle, stream, CONNECT, 1.0)
-            assert await read_to_end(stream) == b""
+            assert await read_to_end(stream, 60) == b""
             assert 15.0 <= trio.current_time() - start <= 15.0 + SLACK
             nursery.cancel_scope.cancel()
         await scene.unhurt()
@@ -59,7 +59,9 @@ async def test_connect_that_trickles_in_just_in_time(
 
 
 @pytest.mark.parametrize("level", [3, 4, 5])
-@pytest.mark.parametrize("begun", [b"", b"\x30", b"\x30\x05", b"\x30\x05\0\1a", b"\x34\xff\xff\x3f\0\4will\0\1" + bytes(500)])
+@pytest.mark.parametrize(
+    "begun", [b"", b"\x30", b"\x30\x05", b"\x30\x05\0\1a", b"\x34\xff\xff\x3f\0\4will\0\1" + bytes(500)]
+)
 async def test_half_a_packet_and_silence(
     begun: bytes, level: int, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,7 +84,7 @@ async def test_a_packet_that_never_ends_does_not_keep_its_client_alive(
 
 
 async def times_out(
-    caplog: pytest.LogCaptureFixture, level: int, peer: Callable[[trio.abc.Stream], object]
+    caplog: pytest.LogCaptureFixture, level: int, peer: Callable[[trio.abc.Stream], Awaitable[None]]
 ) -> None:
     async with open_scene(caplog, mqtt={"max_packet_size": "2MB"}) as scene:
         async with await scene.running.broker.connect_stream() as stream, trio.open_nursery() as nursery:
@@ -90,7 +92,7 @@ async def times_out(
             await scene.mark()
             start = trio.current_time()
             nursery.start_soon(peer, stream)
-            said = await read_to_end(stream)
+            said = await read_to_end(stream, 60)
             assert 15.0 <= trio.current_time() - start <= 15.0 + SLACK
             nursery.cancel_scope.cancel()
         codes = [one.reason_code for one in decoded(said, level) if isinstance(one, Disconnect)]
@@ -114,7 +116,7 @@ async def test_many_silent_peers_end_together(autojump_clock: MockClock, caplog:
         streams = [await scene.running.broker.connect_stream() for _ in range(100)]
         await scene.exchange()
         for stream in streams:
-            assert await read_to_end(stream) == b""
+            assert await read_to_end(stream, 60) == b""
             await stream.aclose()
         assert trio.current_time() < 60
         await scene.settled()

@@ -1,4 +1,4 @@
-"""Clients that do not read, or do not acknowledge: others are unhurt, memory is bounded, and the oldest goes, counted."""
+"""Clients that do not read or acknowledge: others are unhurt, memory is bounded, the oldest goes and is counted."""
 
 from __future__ import annotations
 

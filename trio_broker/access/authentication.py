@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
-from attrs import define
+from attrs import define, field
 
 from trio_broker.protocol.reason_codes import ReasonCode
 
@@ -22,7 +22,7 @@ class Credentials:
 
     client_id: str
     username: str | None
-    password: bytes | None
+    password: bytes | None = field(repr=False)
     peer_host: str
     listener: str
     protocol_level: int

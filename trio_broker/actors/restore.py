@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attrs import evolve
+from msgspec.structs import replace
 
 from trio_broker.actors.session_actor import SessionActor
 from trio_broker.session.changes import SubscribeChange
@@ -52,6 +53,6 @@ async def restore(core: Core) -> None:
                     core.retainer.restore(message)
                 elif operation.expires_at > wall_ms:
                     expires_at = core.clock.trio_time(operation.expires_at)
-                    core.retainer.restore(evolve(message, expires_at=expires_at))
+                    core.retainer.restore(replace(message, expires_at=expires_at))
                 else:
                     store.write(DeleteRetained(message.topic_name))

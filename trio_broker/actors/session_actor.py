@@ -349,7 +349,7 @@ class SessionActor(Actor):
         taken = self.connection is not None
         if self.connection is not None:
             old, self.connection = self.connection, None
-            log.info("session of client %r taken over by %s", self.client_id, connection.name)
+            log.debug("session of client %r taken over by %s", self.client_id, connection.name)
             if connect.clean_start:
                 core.meter.session_discarded += 1
             else:

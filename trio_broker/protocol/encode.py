@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from attrs import evolve
-
 from trio_broker.protocol.encode_connect import encode_connack, encode_connect
 from trio_broker.protocol.encode_publish import publish_frame
 from trio_broker.protocol.encode_subscribe import (
@@ -37,6 +35,7 @@ from trio_broker.protocol.packets import (
     Subscribe,
     UnsubAck,
     Unsubscribe,
+    changed,
 )
 from trio_broker.protocol.primitives import encode_packet_identifier, frame
 from trio_broker.protocol.properties import properties_bytes
@@ -112,7 +111,7 @@ def strip_to_fit(packet: Packet, level: int, maximum_packet_size: int, role: Rol
         return None
     for dropped in (("user_property",), ("user_property", "reason_string")):
         properties = _without(packet.properties, dropped)
-        encoded = encode(evolve(packet, properties=properties), level, role)
+        encoded = encode(changed(packet, properties=properties), level, role)
         if len(encoded) <= maximum_packet_size:
             return encoded
     return None

@@ -6,6 +6,7 @@ they were made. Times: `publish_at` is wall clock in milliseconds, `expires_at` 
 
 from __future__ import annotations
 
+import msgspec
 from attrs import define, field
 
 from trio_broker.protocol.packets import NO_PROPERTIES, Properties
@@ -19,8 +20,7 @@ class Origin:
     username: str | None = None
 
 
-@define(eq=False)
-class Message:
+class Message(msgspec.Struct, gc=False, eq=False):
     """One application message.
 
     `properties` holds only what travels to subscribers (payload format indicator, message expiry interval, content
@@ -35,7 +35,7 @@ class Message:
     message_id: int
     origin: Origin
     publish_at: int
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = msgspec.field(default_factory=lambda: NO_PROPERTIES)
     expires_at: float | None = None
 
     def remaining_expiry(self, now: float) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import define
+import msgspec
 
 from trio_broker.protocol.message import Message
 
@@ -17,8 +17,7 @@ PUBLISH_SENT: Final = 1
 PUBREL_SENT: Final = 2
 
 
-@define(eq=False)
-class Outgoing:
+class Outgoing(msgspec.Struct, gc=False, eq=False):
     """`qos` and `retain` are those of this copy; `identifiers` the subscription identifiers that go with it.
 
     `inserted_at_ns` is wall clock in nanoseconds, growing and unique within the session: EMQX's `inserted_at`.

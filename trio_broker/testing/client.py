@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal, TypeVar
 
-import attrs
 import trio
 from attrs import define, field
 
@@ -39,6 +38,7 @@ from trio_broker.protocol.packets import (
     UnsubAck,
     Unsubscribe,
     Will,
+    changed,
 )
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.testing.streams import Target, open_stream
@@ -386,7 +386,7 @@ class Client:
             return packet
         if alias not in self._aliases:
             raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, f"the broker never said what topic alias {alias} means")
-        return attrs.evolve(packet, topic_name=self._aliases[alias])
+        return changed(packet, topic_name=self._aliases[alias])
 
     def _end(self, ended: Ended) -> None:
         if self.disconnected is None:
