@@ -14,17 +14,16 @@ from trio_broker.testing import Client, RunningBroker, open_broker
 
 
 async def pour(publisher: Client, packets: list[Publish], sizes: random.Random) -> None:
-    """Send the packets in pieces of any size; finish the QoS 2 handshakes along the way."""
+    """Send the packets in pieces of any size, then finish the QoS 2 handshakes."""
     data = joined(publisher.level, *packets)
     while data:
         size = sizes.choice([1, 7, 100, 1000, 10_000])
         await publisher.send_bytes(data[:size])
         data = data[size:]
         await settle()
-        received = [packet for packet in publisher.inbox if isinstance(packet, PubRec)]
-        publisher.inbox.clear()
-        if received:
-            await publisher.send_bytes(joined(publisher.level, *(PubRel(r.packet_identifier) for r in received)))
+    received = [packet for packet in publisher.inbox if isinstance(packet, PubRec)]
+    if received:
+        await publisher.send_bytes(joined(publisher.level, *(PubRel(r.packet_identifier) for r in received)))
 
 
 def stream_of(prefix: str, topics: int, count: int, qos: int) -> list[Publish]:
@@ -151,8 +150,6 @@ async def test_different_qos_in_order(autojump_clock: MockClock) -> None:
         await subscriber.subscribe("t", 2)
         packets = [Publish("t", b"%d" % n, n % 3, packet_identifier=n + 1 if n % 3 else 0) for n in range(30)]
         await publisher.send_bytes(joined(5, *packets))
-        for qos in (0, 1, 2):
-            assert [p.qos for p in packets if p.qos == qos]
         messages = await rest(subscriber)
         for qos in (0, 1, 2):
             sent = [packet.payload for packet in packets if packet.qos == qos]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 import pytest
 from actors.flows import SESSION, expect, joined, numbers, one, payloads, rest, settle, take
 from trio.testing import MockClock
 
 from trio_broker.protocol.packets import Properties, PubComp, Publish, PubRec, PubRel
-from trio_broker.testing import open_broker
+from trio_broker.testing import Client, RunningBroker, open_broker
 
 
 def kept(level: int) -> Properties:
     return SESSION if level == 5 else {}
+
+
+def open_session(running: RunningBroker, level: int) -> AbstractAsyncContextManager[Client]:
+    """The client `c` with a session that is kept; it acknowledges nothing by itself."""
+    return running.client("c", level=level, clean_start=False, properties=kept(level), auto_ack=False)
 
 
 @pytest.mark.parametrize("level", [3, 4, 5])
@@ -19,9 +26,7 @@ def kept(level: int) -> Properties:
 async def test_open_messages_come_again_in_order(autojump_clock: MockClock, qos: int, level: int) -> None:
     """[MQTT-4.4.0-1], [MQTT-4.6.0-1], [MQTT-3.3.1-1] with DUP and their identifiers; then what was queued."""
     async with open_broker(mqtt={"max_inflight": 3}) as running, running.client("p") as publisher:
-        async with running.client(
-            "c", level=level, clean_start=False, properties=kept(level), auto_ack=False
-        ) as client:
+        async with open_session(running, level) as client:
             await client.subscribe("t", qos)
             for payload in numbers(4):
                 await publisher.publish("t", payload, qos)
@@ -44,8 +49,7 @@ async def test_open_messages_come_again_in_order(autojump_clock: MockClock, qos:
 async def test_pubrel_comes_again(autojump_clock: MockClock, level: int) -> None:
     """[MQTT-4.3.3-6], [MQTT-4.4.0-1] after PUBREC the PUBREL is what is sent again, not the PUBLISH."""
     async with open_broker() as running, running.client("p") as publisher:
-        options = {"level": level, "clean_start": False, "properties": kept(level), "auto_ack": False}
-        async with running.client("c", **options) as client:
+        async with open_session(running, level) as client:
             await client.subscribe("t", 2)
             for payload in numbers(3):
                 await publisher.publish("t", payload, 2)
@@ -55,7 +59,7 @@ async def test_pubrel_comes_again(autojump_clock: MockClock, level: int) -> None
                 assert (await expect(client, PubRel)).packet_identifier == message.packet_identifier
             await client.drop()
         await settle()
-        async with running.client("c", **options) as client:
+        async with open_session(running, level) as client:
             await settle()
             again = list(client.inbox)
             client.inbox.clear()

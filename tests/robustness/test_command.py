@@ -46,6 +46,7 @@ def options(port: int, tmp_path: Path, *more: str) -> list[str]:
         f"listeners.tcp.default.bind=127.0.0.1:{port}",
         "listeners.ws.default.enable=false",
         f"node.data_dir={tmp_path / 'data'}",
+        "store.durability=memory",
         NO_REST,
         *more,
     ]

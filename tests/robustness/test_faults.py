@@ -45,7 +45,6 @@ async def trigger_puback(client: Client) -> None:
 IN_A_CLIENT = [
     pytest.param(Decoder, "feed", says_boom, trigger_publish, id="decoder"),
     pytest.param(Channel, "handle", says_boom, trigger_publish, id="channel"),
-    pytest.param(Channel, "_handle_publish", says_boom, trigger_publish, id="publish"),
     pytest.param(Channel, "_handle_subscribe", lambda packet, step: packet.filters[0].topic_filter == "boom",
                  trigger_subscribe, id="subscribe"),
     pytest.param(Session, "handle_puback", lambda identifier, *_: identifier == 9, trigger_puback, id="puback"),

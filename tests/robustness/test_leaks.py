@@ -36,8 +36,9 @@ def objects() -> Counter[str]:
     counted: Counter[str] = Counter()
     for one in gc.get_objects():
         kind = type(one)
-        if kind.__module__.startswith("trio_broker.") and not kind.__module__.startswith("trio_broker.testing"):
-            counted[f"{kind.__module__}.{kind.__qualname__}"] += 1
+        module = str(kind.__module__)  # some have none that is a text
+        if module.startswith("trio_broker.") and not module.startswith("trio_broker.testing"):
+            counted[f"{module}.{kind.__qualname__}"] += 1
     return counted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
@@ -16,9 +16,10 @@ from cases.wire import raw
 from trio_broker.broker import Broker
 from trio_broker.protocol.encode import encode
 from trio_broker.protocol.message import Message
-from trio_broker.protocol.packets import Disconnect, Properties, Subscribe, SubscribeFilter, Will
+from trio_broker.protocol.packets import ConnAck, Disconnect, Properties, Subscribe, SubscribeFilter, Will
 from trio_broker.testing import Client, open_broker, open_client
 from trio_broker.testing.running import make_config
+from trio_broker.testing.streams import open_stream
 
 # For what must be done before `shutdown_timeout` ends the patience of the broker (seconds).
 SLACK = 1.0
@@ -192,8 +193,8 @@ async def test_a_client_that_never_closes_does_not_keep_it() -> None:
 
 async def test_peers_in_the_middle_of_everything(caplog: pytest.LogCaptureFixture) -> None:
     """Half a CONNECT, half a packet, open handshakes, a CONNECT at this instant: no traceback, and the end in time."""
-    async with ending(shutdown_timeout="5s") as it:
-        streams = [await trio.open_tcp_stream("127.0.0.1", it.port) for _ in range(5)]
+    async with ending(shutdown_timeout="5s") as it, AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", it.port)) for _ in range(5)]
         await streams[0].send_all(connect_bytes("half")[:9])
         await shake_hands(streams[1], "a")
         await streams[1].send_all(raw("32 7F 00 01 61 00 01"))
@@ -206,6 +207,35 @@ async def test_peers_in_the_middle_of_everything(caplog: pytest.LogCaptureFixtur
             await trio.aclose_forcefully(stream)
         with trio.fail_after(PATIENCE):
             await it.ended.wait()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info] == []
+
+
+@pytest.mark.parametrize("target", ["memory", "tcp"])
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("level", [4, 5])
+async def test_a_connect_at_the_instant_of_the_end(
+    level: int, turns: int, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is let in and told goodbye, or refused, or closed; the broker ends as it should in each case."""
+    async with ending() as it:
+        async with await open_stream(it.broker if target == "memory" else ("127.0.0.1", it.port)) as stream:
+            await wait_all_tasks_blocked()
+            it.broker.close()
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            try:
+                await stream.send_all(connect_bytes("late", level))
+                packets = decoded(await read_to_end(stream), level)
+            except trio.BrokenResourceError:
+                packets = []
+        with trio.fail_after(PATIENCE):
+            await it.ended.wait()
+        for packet in packets[:1]:
+            assert isinstance(packet, ConnAck)
+            assert packet.reason_code in (0, 0x88, 0x89)
+        for packet in packets[1:]:
+            assert isinstance(packet, Disconnect)
+            assert packet.reason_code == 0x8B
     assert [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info] == []
 
 

@@ -16,7 +16,7 @@ from trio_broker.protocol.decoder import Decoder
 from trio_broker.protocol.encode import encode
 from trio_broker.protocol.message import Run
 from trio_broker.protocol.packets import MQTT5, ConnAck, Connect, Disconnect, Packet
-from trio_broker.protocol.reason_codes import ReasonCode
+from trio_broker.protocol.reason_codes import PACKET_REASON_CODES, ReasonCode
 from trio_broker.session.channel import Channel
 from trio_broker.session.connect import check
 from trio_broker.session.session import Session
@@ -31,6 +31,11 @@ log = logging.getLogger("trio_broker.connection")
 
 # Packets a client may send ahead while its CONNECT is looked at; then its socket is not read for a while.
 MAX_HELD_PACKETS = 1000
+
+
+def _sayable(reason_code: int, packet_name: str) -> int:
+    """The code itself where it may stand in that packet, else "unspecified error" [MQTT-3.2.2-8, 3.14.2-1]."""
+    return reason_code if reason_code in PACKET_REASON_CODES[packet_name] else ReasonCode.UNSPECIFIED_ERROR
 
 
 class Connection:
@@ -215,7 +220,7 @@ class Connection:
         level = self.connect.protocol_level if self.connect is not None else self.decoder.level
         if answer and level:
             if level == MQTT5 or self.connect is not None or error.reason_code == 0x84:
-                self.write(encode(ConnAck(error.reason_code), level))
+                self.write(encode(ConnAck(_sayable(error.reason_code, "CONNACK")), level))
                 meter.packets_connack_sent += 1
                 meter.packets_sent += 1
             meter.packets_connack_error += 1
@@ -237,7 +242,7 @@ class Connection:
     def send_disconnect(self, reason_code: ReasonCode) -> None:
         """Tell a 5.0 client why [MQTT-3.14.0-1: only after a successful CONNACK]."""
         if self.channel is not None and self.channel.level == MQTT5 and not self.over:
-            self.write(encode(Disconnect(reason_code), MQTT5))
+            self.write(encode(Disconnect(_sayable(reason_code, "DISCONNECT_BY_SERVER")), MQTT5))
             self.core.meter.packets_disconnect_sent += 1
             self.core.meter.packets_sent += 1
 

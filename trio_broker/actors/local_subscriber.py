@@ -52,7 +52,7 @@ class LocalSubscriber:
         for delivery, run in items:
             if delivery.no_local and run.origin.client_id == self.client_id:
                 continue
-            self._core.meter.messages_delivered += len(run.messages)
+            self._core.meter.messages_delivered += len(run)
             for message in run.messages:
                 self._append(message)
 

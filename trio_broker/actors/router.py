@@ -106,7 +106,7 @@ class Router(Actor):
         run.matched = matched = len(plan.deliveries) + len(plan.groups)
         for group in plan.groups:
             self._share(group, run)
-        count = len(run.messages)
+        count = len(run)
         core = self.core
         meter = core.meter
         meter.messages_publish += count
@@ -162,7 +162,7 @@ class Router(Actor):
         except ActorGone:
             return  # it ended; its `Gone` is on the way
         except trio.WouldBlock:
-            count = sum(len(run.messages) for _, run in items)
+            count = sum(len(run) for _, run in items)
             self.core.meter.delivery_dropped += count
             self.core.meter.delivery_dropped_queue_full += count
             log.warning("mailbox of %r is full: %d messages dropped", recipient.client_id, count)

@@ -90,12 +90,11 @@ class SessionManager(Actor):
 
     def _handle(self, item: object) -> None:
         match item:
-            case ConnectRequest():
-                self._authenticate(item)
-            case Decided():
-                self._open(item.connection, item.connect, item.client_id, item.verdict)
-            case Attach():
-                self._attach(item)
+            case ConnectRequest() | Decided() | Attach():
+                try:
+                    self._handle_client(item)
+                except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
+                    item.connection.crash(error)
             case SessionEnded():
                 self._drop(item.actor)
             case AskActors():
@@ -110,6 +109,15 @@ class SessionManager(Actor):
                     self.idle.set()
             case _:
                 raise TypeError(f"the session manager does not know {item!r}")
+
+    def _handle_client(self, item: ConnectRequest | Decided | Attach) -> None:
+        match item:
+            case ConnectRequest():
+                self._authenticate(item)
+            case Decided():
+                self._open(item.connection, item.connect, item.client_id, item.verdict)
+            case Attach():
+                self._attach(item)
 
     def _drop(self, actor: SessionActor) -> None:
         if self._actors.get(actor.client_id) is actor:
@@ -129,7 +137,7 @@ class SessionManager(Actor):
         if connection.over:
             return
         if self._closing:
-            connection.refuse(ProtocolError(ReasonCode.SERVER_SHUTTING_DOWN, "the broker shuts down"))
+            connection.refuse(ProtocolError(ReasonCode.SERVER_UNAVAILABLE, "the broker shuts down"))
             return
         core = self.core
         core.meter.client_authenticate += 1
@@ -171,7 +179,7 @@ class SessionManager(Actor):
         try:
             await self.put(Decided(connection, connect, client_id, verdict))
         except ActorGone:
-            connection.refuse(ProtocolError(ReasonCode.SERVER_SHUTTING_DOWN, "the broker shuts down"))
+            connection.refuse(ProtocolError(ReasonCode.SERVER_UNAVAILABLE, "the broker shuts down"))
 
     def _open(self, connection: Connection, connect: Connect, client_id: str, verdict: Verdict) -> None:
         """Let the client in, or not."""

@@ -74,6 +74,19 @@ def publish_frame(
     return b"%c%b%b%b%b" % (first, encode_variable_byte_integer(length), topic, section, payload)
 
 
+def publish_head(topic_name: str, rest: int, qos: int, retain: bool) -> bytes:
+    """What stands before the packet identifier in a PUBLISH with QoS 1 or 2 that is not a duplicate.
+
+    `rest` is the number of bytes that follow: identifier, properties, payload.
+    """
+    topic = TOPIC_BYTES[topic_name]
+    first = 0x30 | qos << 1 | retain
+    length = len(topic) + rest
+    if length < 128:
+        return b"%c%c%b" % (first, length, topic)
+    return b"%c%b%b" % (first, encode_variable_byte_integer(length), topic)
+
+
 def publish_parts(
     topic_name: str,
     payload: bytes,

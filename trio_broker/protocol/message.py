@@ -7,9 +7,9 @@ they were made. Times: `publish_at` is wall clock in milliseconds, `expires_at` 
 from __future__ import annotations
 
 import msgspec
-from attrs import define, field
+from attrs import define
 
-from trio_broker.protocol.packets import NO_PROPERTIES, Properties
+from trio_broker.protocol.packets import NO_PROPERTIES, Properties, Publish
 
 
 @define(eq=False, frozen=False)
@@ -50,23 +50,51 @@ class Message(msgspec.Struct, gc=False, eq=False):
 class Run:
     """Messages of one publisher with one topic, one QoS and one retain flag, in their order.
 
-    `raw` holds the packets as they were received where they may be passed on as they stand (see `Publish.frame`), all
-    of them or none, `raw_level` is the protocol level they were written in (4 stands for 3.1 too). `frames4` and
-    `frames5` cache the joined QoS 0 packets of the run with RETAIN 0. `publisher` is the connection that waits for
-    acknowledgements of `packet_identifiers` when `qos` is above 0; the router fills in `matched`, the number of
-    sessions the run went to.
+    `packets` are the PUBLISHes a client sent (None for messages from inside the broker); `level` (4 or 5, 4 stands for
+    3.1 too) is what their frames were written in. A plain run has no properties and no expiry in any of its messages:
+    its frames do not depend on the time, and its `Message` objects are made only when somebody has to keep one.
+    `frames4` and `frames5` cache the joined QoS 0 packets of the run with RETAIN 0. `publisher` is the connection that
+    waits for acknowledgements when `qos` is above 0; the router fills in `matched`, the number of sessions the run
+    went to.
     """
 
     topic_name: str
     qos: int
     retain: bool
     origin: Origin
-    messages: list[Message]
-    plain: bool = True  # no properties in any of them: the frames do not depend on the time
-    raw: list[bytes] | None = None
-    raw_level: int = 0
-    packet_identifiers: list[int] = field(factory=list)
+    _messages: list[Message] | None = None
+    plain: bool = True
+    packets: list[Publish] | None = None
+    level: int = 0
     publisher: object = None
+    first_message_id: int = 0
+    publish_at: int = 0
     matched: int = 0
     frames4: bytes | None = None
     frames5: bytes | None = None
+
+    def __len__(self) -> int:
+        if self.packets is not None:
+            return len(self.packets)
+        return 0 if self._messages is None else len(self._messages)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages, made from the packets when they are first asked for."""
+        messages = self._messages
+        if messages is None:
+            topic_name, qos, retain, origin = self.topic_name, self.qos, self.retain, self.origin
+            publish_at = self.publish_at
+            messages = self._messages = [
+                Message(topic_name, packet.payload, qos, retain, message_id, origin, publish_at, NO_PROPERTIES)
+                for message_id, packet in enumerate(self.packets or (), self.first_message_id)
+            ]
+        return messages
+
+    def number(self, first_message_id: int) -> int:
+        """The run is complete: give its messages their ids; returns the next one."""
+        self.first_message_id = first_message_id
+        if self._messages is not None:
+            for message_id, message in enumerate(self._messages, first_message_id):
+                message.message_id = message_id
+        return first_message_id + len(self)

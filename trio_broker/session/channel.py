@@ -6,7 +6,8 @@ order of arrival, answers go to `step.out`, and a broken rule raises ProtocolErr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from struct import pack
 from typing import Any
 
 from attrs import evolve
@@ -123,7 +124,7 @@ class Channel:
             run = routed[index]
             if type(run) is not Run:
                 continue
-            count = len(run.messages)
+            count = len(run)
             meter.packets_publish_received += count
             meter.messages_received += count
             if run.qos == 0:
@@ -138,62 +139,92 @@ class Channel:
 
     def _handle(self, packets: Sequence[Packet], step: Step) -> None:
         run: Run | None = None
-        for packet in packets:
-            if type(packet) is Publish:
-                # The hot path: consecutive messages to one topic become one run.
-                if packet.qos == 0 and packet.properties is NO_PROPERTIES:
-                    topic = packet.topic_name
-                    if (
-                        run is None
-                        or run.qos
-                        or (run.topic_name is not topic and run.topic_name != topic)
-                        or run.retain is not packet.retain
-                        or not run.plain
-                    ):
+        append: Callable[[Publish], None] | None = None
+        lazy = self.limits.message_expiry_interval is None
+        try:
+            for packet in packets:
+                if type(packet) is Publish:
+                    if lazy and packet.qos < 2 and packet.properties is NO_PROPERTIES:
+                        # The hot path: consecutive messages to one topic become one run.
+                        topic = packet.topic_name
+                        if (
+                            run is not None
+                            and append is not None
+                            and (topic is run.topic_name or topic == run.topic_name)
+                            and packet.qos == run.qos
+                            and packet.retain is run.retain
+                            and run.plain
+                        ):
+                            append(packet)
+                            continue
+                        if run is not None:
+                            closing, run = run, None
+                            self._close_run(closing, step)
                         self._check_publish(packet, topic)
                         if self.authorize_publish is not None and not self.authorize_publish(topic):
                             self._refuse_publish(packet, step)
                             continue
-                        run = self._new_run(topic, 0, packet.retain, step)
-                    message = Message(
-                        topic,
-                        packet.payload,
-                        0,
-                        packet.retain,
-                        step.next_message_id,
-                        self.origin,
-                        step.wall_ms,
-                        NO_PROPERTIES,
-                        self._default_expiry(step.now),
-                    )
-                    step.next_message_id += 1
-                    run.messages.append(message)
-                    if run.raw is not None:
-                        if packet.frame is not None:
-                            run.raw.append(packet.frame)
-                        else:
-                            run.raw = None
-                    if message.expires_at is not None:
-                        run.plain = False
-                else:
+                        run = self._new_run(topic, packet.qos, packet.retain, True, step)
+                        assert run.packets is not None
+                        append = run.packets.append
+                        append(packet)
+                        continue
                     run = self._handle_publish(packet, run, step)
-                continue
-            # Work on a run only as long as nothing else comes between.
-            run = None
-            self._handle_other(packet, step)
-            if self.ended is not None:
-                return  # what stands behind a DISCONNECT is ignored
+                    append = None
+                    continue
+                # Work on a run only as long as nothing else comes between.
+                if run is not None:
+                    closing, run = run, None
+                    self._close_run(closing, step)
+                self._handle_other(packet, step)
+                if self.ended is not None:
+                    return  # what stands behind a DISCONNECT is ignored
+        finally:
+            if run is not None:
+                self._close_run(run, step)
 
     # -- PUBLISH ------------------------------------------------------------------------------------------------
 
-    def _new_run(self, topic: str, qos: int, retain: bool, step: Step) -> Run:
-        run = Run(topic, qos, retain, self.origin, [])
-        if qos == 0 and not retain:
-            run.raw = []
-            run.raw_level = 5 if self.level == MQTT5 else 4
-        run.publisher = self.publisher
+    def _new_run(self, topic: str, qos: int, retain: bool, plain: bool, step: Step) -> Run:
+        run = Run(
+            topic,
+            qos,
+            retain,
+            self.origin,
+            None if plain else [],
+            plain,
+            [],
+            5 if self.level == MQTT5 else 4,
+            self.publisher,
+            0,
+            step.wall_ms,
+        )
         step.routed.append(run)
         return run
+
+    def _close_run(self, run: Run, step: Step) -> None:
+        """The run is complete. QoS 1 messages beyond the receive maximum are no part of it [MQTT-3.3.4-7]."""
+        if run.first_message_id:
+            return  # an error came between: it is complete already
+        error: ProtocolError | None = None
+        if run.qos == 1:
+            assert run.packets is not None
+            room = max(0, self.receive_maximum - self.unacknowledged - len(self.session.awaiting_rel))
+            if len(run.packets) > room:
+                self.meter.packets_publish_dropped += len(run.packets) - room
+                del run.packets[room:]
+                if not run.plain:
+                    del run.messages[room:]
+                error = self._too_many()
+            self.unacknowledged += len(run.packets)
+        step.next_message_id = run.number(step.next_message_id)
+        if error is not None:
+            raise error
+
+    def _too_many(self) -> ProtocolError:
+        return ProtocolError(
+            ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, f"more than {self.receive_maximum} unacknowledged messages"
+        )
 
     def _default_expiry(self, now: float) -> float | None:
         interval = self.limits.message_expiry_interval
@@ -229,28 +260,27 @@ class Channel:
         return known
 
     def _handle_publish(self, packet: Publish, run: Run | None, step: Step) -> Run | None:
-        """A PUBLISH with QoS 1 or 2 or with properties; returns the run it went into."""
+        """A PUBLISH with QoS 2 or with properties; returns the run it went into, or the one that is still open."""
         properties = packet.properties
         topic = packet.topic_name
         qos = packet.qos
-        identifier = packet.packet_identifier
+        session = self.session
         if properties:
             topic = self._resolve_alias(packet)
             if "response_topic" in properties:  # [MQTT-3.3.2-14]
                 validate_topic_name(properties["response_topic"])
         self._check_publish(packet, topic)
-        session = self.session
-        if qos == 2 and identifier in session.awaiting_rel:
-            # A copy of a message we have: PUBREC again, not delivered again [MQTT-4.3.3-10].
-            self.meter.packets_publish_inuse += 1
-            self._answer(b"\x50\x02" + identifier.to_bytes(2, "big"), step)
-            self.meter.packets_pubrec_sent += 1
-            return run
-        if qos and self.unacknowledged + len(session.awaiting_rel) >= self.receive_maximum:  # [MQTT-3.3.4-7]
-            self.meter.packets_publish_dropped += 1
-            raise ProtocolError(
-                ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, f"more than {self.receive_maximum} unacknowledged messages"
-            )
+        if qos == 2:
+            identifier = packet.packet_identifier
+            if identifier in session.awaiting_rel:
+                # A copy of a message we have: PUBREC again, not delivered again [MQTT-4.3.3-10].
+                self.meter.packets_publish_inuse += 1
+                self._answer(b"\x50\x02" + identifier.to_bytes(2, "big"), step)
+                self.meter.packets_pubrec_sent += 1
+                return run
+            if self.unacknowledged + len(session.awaiting_rel) >= self.receive_maximum:  # [MQTT-3.3.4-7]
+                self.meter.packets_publish_dropped += 1
+                raise self._too_many()
         if self.authorize_publish is not None and not self.authorize_publish(topic):
             self._refuse_publish(packet, step)
             return run
@@ -262,28 +292,17 @@ class Channel:
             or run.retain is not packet.retain
             or run.plain is not plain
         ):
-            run = self._new_run(topic, qos, packet.retain, step)
-            run.plain = plain
-        run.raw = None
-        if qos:
-            run.packet_identifiers.append(identifier)
-            if qos == 1:
-                self.unacknowledged += 1
-            else:
-                session.awaiting_rel[identifier] = step.now
-        message = Message(
-            topic,
-            packet.payload,
-            qos,
-            packet.retain,
-            step.next_message_id,
-            self.origin,
-            step.wall_ms,
-            travelling,
-            expires_at,
-        )
-        step.next_message_id += 1
-        run.messages.append(message)
+            if run is not None:
+                self._close_run(run, step)
+            run = self._new_run(topic, qos, packet.retain, plain, step)
+        assert run.packets is not None
+        if qos == 2:
+            session.awaiting_rel[packet.packet_identifier] = step.now
+        run.packets.append(packet)
+        if not plain:
+            run.messages.append(
+                Message(topic, packet.payload, qos, packet.retain, 0, self.origin, step.wall_ms, travelling, expires_at)
+            )
         return run
 
     def _travelling(self, properties: Properties, now: float) -> tuple[Properties, float | None, bool]:
@@ -320,15 +339,20 @@ class Channel:
 
     def acknowledge(self, run: Run, out: list[bytes]) -> None:
         """The run has been routed (and stored where it must be): PUBACK or PUBREC for each [MQTT-3.3.4-1]."""
-        identifiers = run.packet_identifiers
-        count = len(identifiers)
-        first = b"\x40" if run.qos == 1 else b"\x50"
+        packets = run.packets
+        if packets is None:
+            return
+        count = len(packets)
+        first = 0x40 if run.qos == 1 else 0x50
         if run.matched == 0 and self.level == MQTT5:
-            head, tail = first + b"\x03", b"\x10"  # no matching subscribers
+            head = bytes((first, 3))
+            out.extend([head + packet.packet_identifier.to_bytes(2, "big") + b"\x10" for packet in packets])
+        elif count == 1:
+            out.append((first << 24 | 2 << 16 | packets[0].packet_identifier).to_bytes(4, "big"))
         else:
-            head, tail = first + b"\x02", b""
-        for identifier in identifiers:
-            out.append(head + identifier.to_bytes(2, "big") + tail)
+            # Four bytes each, written in one go.
+            head_word = first << 24 | 2 << 16
+            out.append(pack(f">{count}I", *[head_word | packet.packet_identifier for packet in packets]))
         meter = self.meter
         meter.packets_sent += count
         self.session.stats.send_pkt += count

@@ -25,9 +25,11 @@ def run_frames(run: Run, level: int) -> bytes:
 
 
 def _join(run: Run, level: int) -> bytes:
-    raw = run.raw
-    if raw is not None and run.raw_level == level:
-        return raw[0] if len(raw) == 1 else b"".join(raw)
+    packets = run.packets
+    if packets is not None and run.level == level:
+        frames = [packet.frame for packet in packets if packet.frame is not None]
+        if len(frames) == len(packets):
+            return frames[0] if len(frames) == 1 else b"".join(frames)
     return b"".join(
         [
             publish_frame(run.topic_name, message.payload, 0, False, False, 0, message.properties, level)

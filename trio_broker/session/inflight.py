@@ -19,14 +19,14 @@ class Inflight:
     to send again, in order [MQTT-4.4.0-1, 4.6.0-1].
     """
 
-    __slots__ = ("_last", "copies", "maximum", "open", "resend")
+    __slots__ = ("copies", "last", "maximum", "open", "resend")
 
     def __init__(self) -> None:
         self.copies: dict[int, Outgoing] = {}
         self.maximum = MAX_PACKET_IDENTIFIER
         self.open = 0
         self.resend: deque[Outgoing] = deque()
-        self._last = 0
+        self.last = 0
 
     def __len__(self) -> int:
         return len(self.copies)
@@ -42,12 +42,12 @@ class Inflight:
     def add(self, copy: Outgoing) -> int:
         """Give the copy a packet identifier that is not in use [MQTT-2.2.1-4]. Needs `has_room`."""
         copies = self.copies
-        identifier = self._last
+        identifier = self.last
         while True:
             identifier = identifier + 1 if identifier < MAX_PACKET_IDENTIFIER else 1
             if identifier not in copies:
                 break
-        self._last = identifier
+        self.last = identifier
         copy.packet_identifier = identifier
         copy.counted = True
         self.open += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from trio_broker.protocol.encode_publish import publish_head
 from trio_broker.protocol.message import Message, Run
 from trio_broker.protocol.packets import MQTT5
 from trio_broker.routing.delivery import Delivery
@@ -93,7 +94,7 @@ class Session:
             self.stamp = inserted_at_ns
         for matched, run in items:
             delivery = matched
-            count = len(run.messages)
+            count = len(run)
             if delivery.no_local and run.origin.client_id == self.client_id:  # [MQTT-3.8.3-3]
                 if delivery.own is None:
                     meter.delivery_dropped += count
@@ -126,8 +127,58 @@ class Session:
                 meter.packets_sent += count
                 continue
             retain = run.retain and delivery.retain_as_published  # [MQTT-3.3.1-12, 3.3.1-13]
+            if (
+                qos
+                and level
+                and run.plain
+                and not delivery.identifiers
+                and not self.congested
+                and not self.mqueue.items
+                and not self.inflight.resend
+                and self.maximum_packet_size == UNLIMITED_PACKET_SIZE
+            ):
+                self._send_run(run, qos, retain, out)
+                continue
             for message in run.messages:
                 self._offer(message, qos, retain, delivery.identifiers, now, out)
+
+    def _send_run(self, run: Run, qos: int, retain: bool, out: list[bytes]) -> None:
+        """Send a plain run with QoS 1 or 2 for the first time; what the window does not take is queued.
+
+        The same as `_offer` for each of its messages, without deciding everything again for each.
+        """
+        messages = run.messages
+        inflight = self.inflight
+        copies = inflight.copies
+        room = max(0, min(inflight.maximum - inflight.open, MAX_PACKET_IDENTIFIER - len(copies)))
+        sending = messages if len(messages) <= room else messages[:room]
+        topic_name = run.topic_name
+        # In 5.0 the length of the properties, 0, stands behind the identifier.
+        shift, width = (8, 3) if self.level == MQTT5 else (0, 2)
+        head = b""
+        head_size = -1
+        stamp = self.stamp
+        identifier = inflight.last
+        append = out.append
+        for message in sending:
+            identifier = identifier + 1 if identifier < MAX_PACKET_IDENTIFIER else 1
+            while identifier in copies:
+                identifier = identifier + 1 if identifier < MAX_PACKET_IDENTIFIER else 1
+            stamp += 1
+            copies[identifier] = Outgoing(message, qos, retain, (), stamp, identifier, PUBLISH_SENT, True, True)
+            payload = message.payload
+            if len(payload) != head_size:
+                head_size = len(payload)
+                head = publish_head(topic_name, head_size + width, qos, retain)
+            append(head + (identifier << shift).to_bytes(width, "big") + payload)
+        sent = len(sending)
+        inflight.last = identifier
+        inflight.open += sent
+        self._count_sent(qos, sent)
+        for message in messages[sent:]:
+            stamp += 1
+            self._queue(Outgoing(message, qos, retain, (), stamp))
+        self.stamp = stamp
 
     def deliver_retained(
         self, subscription: Subscription, messages: Iterable[Message], now: float, inserted_at_ns: int, out: list[bytes]
@@ -222,22 +273,22 @@ class Session:
         out.append(frame)
         self._count_sent(copy.qos)
 
-    def _count_sent(self, qos: int) -> None:
+    def _count_sent(self, qos: int, count: int = 1) -> None:
         stats = self.stats
         meter = self.meter
-        stats.send_pkt += 1
-        meter.messages_sent += 1
-        meter.packets_publish_sent += 1
-        meter.packets_sent += 1
+        stats.send_pkt += count
+        meter.messages_sent += count
+        meter.packets_publish_sent += count
+        meter.packets_sent += count
         if qos == 0:
-            stats.send_msg_qos0 += 1
-            meter.messages_qos0_sent += 1
+            stats.send_msg_qos0 += count
+            meter.messages_qos0_sent += count
         elif qos == 1:
-            stats.send_msg_qos1 += 1
-            meter.messages_qos1_sent += 1
+            stats.send_msg_qos1 += count
+            meter.messages_qos1_sent += count
         else:
-            stats.send_msg_qos2 += 1
-            meter.messages_qos2_sent += 1
+            stats.send_msg_qos2 += count
+            meter.messages_qos2_sent += count
 
     def pump(self, now: float, out: list[bytes]) -> None:
         """Send what waited, as far as the window, the quota and the connection allow."""
