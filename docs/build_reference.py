@@ -31,7 +31,6 @@ LISTENER = "listeners.<kind>.<name>"
 NO_EFFECT = "**No effect in this version.**"
 
 REMARKS = {
-    "node.name": "There are no `$SYS` topics in this version.",
     "store.durability": "Sessions and messages are in memory whatever it says (see "
     "[what is kept](../explanation/what-is-kept.md)); with `memory` the hash of a generated API key is not written "
     "to `node.data_dir` either.",
@@ -41,8 +40,8 @@ REMARKS = {
     f"{LISTENER}.bind": "Not for `memory` listeners; a path for `unix` ones, an address and a port for the others.",
     f"{LISTENER}.tcp_options.buffer": "In this version each read asks for 64 KB.",
     f"{LISTENER}.ssl_options.depth": "In this version it is OpenSSL's own limit, whatever is set.",
-    f"{LISTENER}.websocket.proxy_address_header": "Believed from a proxy on this machine: the last address in it.",
-    f"{LISTENER}.websocket.proxy_port_header": "Believed from a proxy on this machine.",
+    f"{LISTENER}.websocket.proxy_address_header": "Where a proxy on this machine names the client: its last address.",
+    f"{LISTENER}.websocket.proxy_port_header": "The same for the port.",
 }
 """What a reader has to know and the declaration does not say."""
 
@@ -160,8 +159,10 @@ def environment_name(key: str) -> str:
 
 
 def _meaning(key: str, setting: Setting) -> str:
-    doc = setting.doc.replace("$SYS", "`$SYS`").replace("$share/group/filter", "`$share/group/filter`")
-    return " ".join(filter(None, (f"{doc}.", _effect(key, setting), REMARKS.get(key))))
+    # What has a remark does have a meaning here, whatever the declaration says.
+    declared = "" if setting.doc.startswith("EMQX's;") and key in REMARKS else f"{setting.doc}."
+    doc = declared.replace("$SYS", "`$SYS`").replace("$share/group/filter", "`$share/group/filter`")
+    return " ".join(filter(None, (doc, _effect(key, setting), REMARKS.get(key))))
 
 
 def _effect(key: str, setting: Setting) -> str:

@@ -31,7 +31,7 @@ async def visit(running: RunningBroker) -> bool:
 
 async def main() -> None:
     # The clients come in memory: the mock clock jumps whenever all tasks wait, also for bytes on their way in a socket.
-    async with open_broker(mqtt={"session_expiry_interval": "30d"}) as running:
+    async with open_broker() as running:
         print(f"day 0: session present {await visit(running)}")
         await running.broker.publish("letters", b"a letter", qos=1)
         await trio.sleep(6 * DAY)

@@ -35,7 +35,7 @@ from trio_broker.actors.router import Router
 from trio_broker.actors.session_manager import SessionManager
 from trio_broker.config import Config, MqttConfig, check_files, listener_configs
 from trio_broker.config.without_effect import without_effect
-from trio_broker.errors import ListenerError
+from trio_broker.errors import ActorGone
 from trio_broker.listeners.kinds import make_listener
 from trio_broker.listeners.listener import Listener
 from trio_broker.listeners.memory import memory_pair
@@ -246,6 +246,7 @@ class Broker:
         validate_topic_name(topic_name)
         if qos not in (0, 1, 2):
             raise ValueError(f"qos must be 0, 1 or 2, not {qos!r}")
+        self._running()
         new = NewMessage(topic_name, payload, qos, retain, properties, client_id=self.config.node.name)
         return (await self.questions.publish([new]))[0]
 
@@ -276,7 +277,7 @@ class Broker:
 
     def _running(self) -> Core:
         if self._core is None:
-            raise ListenerError("the broker does not run")
+            raise ActorGone("the broker does not run")
         return self._core
 
 

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from trio_broker.actors.hooks import ClientConnected, ClientDisconnected
 from trio_broker.actors.questions import ClientFilter, NewMessage
 from trio_broker.broker import Broker
-from trio_broker.errors import ActorGone, ListenerError, ProtocolError
+from trio_broker.errors import ActorGone, ProtocolError
 from trio_broker.protocol.message import Message
 from trio_broker.protocol.packets import Will
 from trio_broker.routing.subscription import Subscription
@@ -76,7 +76,7 @@ async def test_a_program_that_does_not_keep_up(autojump_clock: MockClock) -> Non
 
 async def test_a_broker_that_does_not_run(autojump_clock: MockClock) -> None:
     broker = Broker()
-    with pytest.raises(ListenerError):
+    with pytest.raises(ActorGone):
         await broker.connect_stream()
     async with open_broker() as running:
         pass

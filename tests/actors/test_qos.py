@@ -155,6 +155,17 @@ async def test_acknowledgements_in_order(autojump_clock: MockClock, qos: int) ->
             assert [end.packet_identifier for end in ends] == identifiers[::-1]
 
 
+async def test_a_copy_is_answered_in_its_turn(autojump_clock: MockClock) -> None:
+    """[MQTT-4.6.0-3] PUBREC of a message sent again does not overtake those before it."""
+    async with open_broker() as running, running.client("s") as subscriber, running.client("c") as client:
+        await subscriber.subscribe("t", 2)
+        await client.send(Publish("t", b"1", 2, packet_identifier=1))
+        await expect(client, PubRec)
+        packets = [Publish("t", b"%d" % number, 2, dup=number == 1, packet_identifier=number) for number in (2, 1, 3)]
+        await client.send_bytes(joined(5, *packets))
+        assert [(await expect(client, PubRec)).packet_identifier for _ in packets] == [2, 1, 3]
+
+
 async def test_pubrel_in_the_order_of_pubrec(autojump_clock: MockClock) -> None:
     """[MQTT-4.6.0-4]"""
     async with open_broker() as running, running.client("c", auto_ack=False) as client:

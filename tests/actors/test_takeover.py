@@ -7,7 +7,7 @@ import trio
 from actors.flows import SESSION, end_of, one, payloads, rest, settle, take
 from trio.testing import MockClock
 
-from trio_broker.protocol.packets import Properties
+from trio_broker.protocol.packets import Properties, Will
 from trio_broker.testing import ConnectionEnded, open_broker
 
 LEVELS = [3, 4, 5]
@@ -127,6 +127,34 @@ async def test_a_crowd_with_one_identifier(autojump_clock: MockClock, expiry: in
         assert stats["sessions.count"] == (1 if expiry else 0)
         metrics = await running.broker.questions.metrics()
         assert metrics["client.connected"] == metrics["client.disconnected"]
+
+
+async def test_a_crowd_with_wills(autojump_clock: MockClock) -> None:
+    """[MQTT-3.1.2-8], [MQTT-3.1.4-3] each connection that is taken over leaves its will once, the last one none."""
+    accepted: list[bytes] = []
+    done = trio.Event()
+    async with open_broker() as running, running.client("s") as subscriber:
+        await subscriber.subscribe("w", 1)
+
+        async def connect(number: int) -> None:
+            try:
+                will = Will("w", b"%d" % number, 1)
+                async with running.client("c", will=will, properties=SESSION, clean_start=number % 3 == 0) as client:
+                    accepted.append(will.payload)
+                    await done.wait()
+                    if client.disconnected is None:
+                        accepted.remove(will.payload)
+            except ConnectionEnded:
+                return  # taken over before its CONNACK was there: it may have been accepted all the same
+
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(connect, number)
+            await settle()
+            done.set()
+        wills = payloads(await rest(subscriber))
+        assert len(wills) == len(set(wills)) <= 29
+        assert set(accepted) <= set(wills)
 
 
 async def test_takeovers_are_counted(autojump_clock: MockClock) -> None:

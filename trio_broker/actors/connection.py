@@ -48,6 +48,7 @@ class Connection:
         "connect",
         "core",
         "decoder",
+        "early",
         "ended",
         "gone",
         "held",
@@ -67,6 +68,7 @@ class Connection:
         self.client_id = ""  # the final one, known when the session is
         self.held: list[Packet] | None = None
         self.over = False
+        self.early = 0  # bytes that came before the session was there
         self.ended: Detached | None = None
         self.gone: str | None = None  # how the peer went away while its CONNECT was looked at
         now = core.clock.now()
@@ -115,7 +117,9 @@ class Connection:
             stats.recv_oct += len(data)
             stats.recv_cnt += 1
             self.handle(packets, step)
-        elif packets:
+            return
+        self.early += len(data)
+        if packets:
             if self.held is not None:
                 self.held.extend(packets)
                 if len(self.held) > MAX_HELD_PACKETS:
@@ -181,6 +185,10 @@ class Connection:
             self.timer = None
         if held and len(held) > MAX_HELD_PACKETS and self.gone is None:
             self.resume()
+        stats = channel.session.stats
+        stats.recv_pkt += 1  # the CONNECT
+        stats.recv_cnt += 1
+        stats.recv_oct += self.early
         if channel.terms.keep_alive:
             self._watch_keep_alive()
         self.handle(held or [], step)

@@ -363,7 +363,7 @@ class SessionActor(Actor):
         if self.session is not None and agreed.clean_start:
             if not taken:
                 core.meter.session_discarded += 1
-            await self._end_session()
+            await self._end_session(discarded=True)
         self._cancel_timers()
         self._will = connect.will  # a new connection ends the delay of an old will [MQTT-3.1.3-9]
         self._generation += 1
@@ -521,7 +521,7 @@ class SessionActor(Actor):
             return
         await core.router.put([will_run(core, will, self._origin)])
 
-    async def _end_session(self, forget: bool = True) -> None:
+    async def _end_session(self, *, forget: bool = True, discarded: bool = False) -> None:
         """The session is over: its will goes out [MQTT-3.1.2-8], the router and (`forget`) the store forget it."""
         if self.session is None:
             return
@@ -533,7 +533,8 @@ class SessionActor(Actor):
         self.session = None
         self._feed.clear()
         self.hungry = False
-        core.meter.session_terminated += 1
+        if not discarded:
+            core.meter.session_terminated += 1
         core.meter.move_gauge("sessions", -1)
         if subscribed or self._told_offline:
             self._told_offline = False

@@ -89,8 +89,12 @@ class WebsocketOptions:
     check_origins: tuple[str, ...] = setting(
         ListOf(Text(), commas=True), "http://localhost:18083, http://127.0.0.1:18083", "pages that may connect"
     )
-    proxy_address_header: str = setting(Text(), "x-forwarded-for", _FROM_EMQX)
-    proxy_port_header: str = setting(Text(), "x-forwarded-port", _FROM_EMQX)
+    proxy_address_header: str = setting(
+        Text(), "x-forwarded-for", "the header with the client's address; believed only of a proxy on this machine"
+    )
+    proxy_port_header: str = setting(
+        Text(), "x-forwarded-port", "the header with the client's port; believed only of a proxy on this machine"
+    )
     mqtt_piggyback: str = setting(Choice(("single", "multiple")), "multiple", _FROM_EMQX)
     compress: bool = setting(Flag(), False, _FROM_EMQX)
 

@@ -25,7 +25,7 @@ class NodeConfig:
     name: str = setting(
         Text(r"[^\s@]+@[^\s@]+", 'a node name such as "trio_broker@127.0.0.1"'),
         "trio_broker@127.0.0.1",
-        "how this broker is called over REST and in $SYS topics",
+        "how this broker is called over REST",
     )
     data_dir: str = setting(Text(r"[^\0]*", "the path of a directory"), "", 'what is kept on disk; "" = memory only')
 

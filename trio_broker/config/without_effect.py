@@ -12,13 +12,14 @@ from trio_broker.config.mqtt import MqttConfig
 _MQTT_KEYS = (
     "client_attrs_init",
     "exclusive_subscription",
+    "keepalive_check_interval",
     "mqueue_default_priority",
     "mqueue_priorities",
     "retry_interval",
     "shared_subscription_initial_sticky_pick",
     "strict_mode",
 )
-_LISTENER_KEYS = ("bytes_rate", "max_conn_rate", "messages_rate", "mountpoint")
+_LISTENER_KEYS = ("bytes_rate", "messages_rate", "mountpoint")
 _FROM_CERTIFICATE = ("peer_cert_as_clientid", "peer_cert_as_username")
 
 
@@ -38,6 +39,12 @@ def without_effect(config: Config) -> list[str]:
                 for key in _LISTENER_KEYS
                 if getattr(listener, key) != getattr(plain, key)
             ]
+            if listener.tcp_options.buffer != plain.tcp_options.buffer:
+                keys.append(f"listeners.{kind}.{name}.tcp_options.buffer")
+            if listener.ssl_options.depth != plain.ssl_options.depth:
+                keys.append(f"listeners.{kind}.{name}.ssl_options.depth")
+            if listener.enable_authn == "quick_deny_anonymous":
+                keys.append(f"listeners.{kind}.{name}.enable_authn = 'quick_deny_anonymous' (taken as true)")
     if config.sysmon != type(config.sysmon)():
         keys.append("sysmon.memory_high_watermark")
     return keys

@@ -118,24 +118,26 @@ class Channel:
                 self._count_received(step.routed, first)
 
     def _count_received(self, routed: list[Any], first: int) -> None:
-        meter = self.meter
-        stats = self.session.stats
         for index in range(first, len(routed)):
             run = routed[index]
-            if type(run) is not Run:
-                continue
-            count = len(run)
-            meter.packets_publish_received += count
-            meter.messages_received += count
-            if run.qos == 0:
-                meter.messages_qos0_received += count
-                stats.recv_msg_qos0 += count
-            elif run.qos == 1:
-                meter.messages_qos1_received += count
-                stats.recv_msg_qos1 += count
-            else:
-                meter.messages_qos2_received += count
-                stats.recv_msg_qos2 += count
+            if type(run) is Run:
+                self._count_publishes(run.qos, len(run))
+
+    def _count_publishes(self, qos: int, count: int) -> None:
+        """PUBLISHes that came in, whatever becomes of them."""
+        meter = self.meter
+        stats = self.session.stats
+        meter.packets_publish_received += count
+        meter.messages_received += count
+        if qos == 0:
+            meter.messages_qos0_received += count
+            stats.recv_msg_qos0 += count
+        elif qos == 1:
+            meter.messages_qos1_received += count
+            stats.recv_msg_qos1 += count
+        else:
+            meter.messages_qos2_received += count
+            stats.recv_msg_qos2 += count
 
     def _handle(self, packets: Sequence[Packet], step: Step) -> None:
         run: Run | None = None
@@ -275,6 +277,7 @@ class Channel:
             if identifier in session.awaiting_rel:
                 # A copy of a message we have: PUBREC again, not delivered again [MQTT-4.3.3-10].
                 self.meter.packets_publish_inuse += 1
+                self.meter.packets_publish_received += 1
                 self._answer(b"\x50\x02" + identifier.to_bytes(2, "big"), step)
                 self.meter.packets_pubrec_sent += 1
                 return run
@@ -323,6 +326,7 @@ class Channel:
     def _refuse_publish(self, packet: Publish, step: Step) -> None:
         """Not authorized: 5.0 is told so, 3.x is acknowledged and the message dropped [3.1.1 3.3.5-2]."""
         self.meter.packets_publish_auth_error += 1
+        self._count_publishes(packet.qos, 1)
         self.session.stats.recv_dropped += 1
         if packet.qos == 0:
             return

@@ -370,7 +370,9 @@ class Session:
             self.inflight.remove(copy)
             self.pump(now, out)
             return True
-        if copy.phase != PUBREL_SENT:
+        if copy.phase == PUBREL_SENT:
+            meter.packets_pubrec_inuse += 1
+        else:
             meter.messages_acked += 1
         copy.phase = PUBREL_SENT
         self._send_pubrel(b"\x62\x02" + packet_identifier.to_bytes(2, "big"), out)
