@@ -34,7 +34,6 @@ async def test_connack_announces_every_limit(autojump_clock: MockClock) -> None:
                 "wildcard_subscription_available": 0,
                 "shared_subscription_available": 0,
                 "server_keep_alive": 33,
-                "session_expiry_interval": 60,
             }
 
 

@@ -14,6 +14,7 @@ import trio
 from trio_broker.actors.actor import Actor
 from trio_broker.actors.connection import Connection
 from trio_broker.protocol.message import Run
+from trio_broker.session.changes import Answer
 
 if TYPE_CHECKING:
     from trio_broker.actors.core import Core
@@ -34,8 +35,8 @@ class Acknowledger(Actor):
         task_status.started()
         try:
             while True:
-                settled: list[Run] = await self._receive.receive()
-                by_publisher: dict[Connection, list[Run]] = {}
+                settled: list[Run | Answer] = await self._receive.receive()
+                by_publisher: dict[Connection, list[Run | Answer]] = {}
                 for run in settled:
                     publisher = run.publisher
                     assert isinstance(publisher, Connection)

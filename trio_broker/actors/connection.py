@@ -17,6 +17,7 @@ from trio_broker.protocol.encode import encode
 from trio_broker.protocol.message import Run
 from trio_broker.protocol.packets import MQTT5, ConnAck, Connect, Disconnect, Packet
 from trio_broker.protocol.reason_codes import PACKET_REASON_CODES, ReasonCode
+from trio_broker.session.changes import Answer
 from trio_broker.session.channel import Channel
 from trio_broker.session.connect import check
 from trio_broker.session.session import Session
@@ -49,6 +50,7 @@ class Connection:
         "core",
         "decoder",
         "early",
+        "early_sent",
         "ended",
         "gone",
         "held",
@@ -68,7 +70,7 @@ class Connection:
         self.client_id = ""  # the final one, known when the session is
         self.held: list[Packet] | None = None
         self.over = False
-        self.early = 0  # bytes that came before the session was there
+        self.early = self.early_sent = 0  # bytes that came and went before the session was there
         self.ended: Detached | None = None
         self.gone: str | None = None  # how the peer went away while its CONNECT was looked at
         now = core.clock.now()
@@ -189,6 +191,9 @@ class Connection:
         stats.recv_pkt += 1  # the CONNECT
         stats.recv_cnt += 1
         stats.recv_oct += self.early
+        if self.early_sent:
+            stats.send_oct += self.early_sent
+            stats.send_cnt += 1
         if channel.terms.keep_alive:
             self._watch_keep_alive()
         self.handle(held or [], step)
@@ -197,7 +202,7 @@ class Connection:
 
     # -- writing ------------------------------------------------------------------------------------------------
 
-    def acknowledge(self, runs: list[Run]) -> None:
+    def acknowledge(self, runs: list[Run | Answer]) -> None:
         """The router is done with these runs of ours: PUBACK or PUBREC for them, in one buffer."""
         channel = self.channel
         if channel is None or self.over:

@@ -27,7 +27,7 @@ from trio_broker.protocol.message import Message, Run
 from trio_broker.routing.delivery import Delivery
 from trio_broker.routing.routing_table import RoutingTable
 from trio_broker.routing.shared_group import SharedGroup
-from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
+from trio_broker.session.changes import Answer, SubscribeChange, UnsubscribeChange
 from trio_broker.store.operations import DeleteSubscription, PutSubscription
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Router(Actor):
         self.core = core
         self.table: RoutingTable[Any] = RoutingTable(strategy=core.shared_subscription_strategy)
         self._touched: Touched = {}
-        self._settled: list[Run] = []
+        self._settled: list[Run | Answer] = []
         self._retaining: list[Run | Retrieve] = []
         self._answers: list[tuple[PublishRuns, list[int]]] = []
 
@@ -181,6 +181,8 @@ class Router(Actor):
                 self._subscribe(entry)
             case UnsubscribeChange():
                 self._unsubscribe(entry)
+            case Answer():
+                self._settled.append(entry)
             case Online():
                 self.table.set_online(entry.recipient, entry.online)
             case Gone():

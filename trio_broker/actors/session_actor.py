@@ -312,8 +312,8 @@ class SessionActor(Actor):
     def _expire_awaiting_rel(self) -> None:
         self.watching_rel = False
         session = self.session
-        if session is None:
-            return
+        if session is None or self.connection is None:
+            return  # who is away cannot release anything, and will send it again [MQTT-4.3.3-10]
         late = session.expire_awaiting_rel(self.core.clock.now())
         if late:
             log.info("client %r never released %d QoS 2 messages", self.client_id, late)
@@ -389,6 +389,7 @@ class SessionActor(Actor):
         was_persistent = self.persistent
         self.persistent = agreed.session_expiry_interval > 0
         session.expiry_interval = agreed.session_expiry_interval
+        session.awaiting_rel = dict.fromkeys(session.awaiting_rel, now)  # it could not release them until now
         session.attach(agreed.level, agreed.receive_maximum, agreed.maximum_packet_size)
         await remember(self, expires_at=None, with_subscriptions=not was_persistent)
         channel = Channel(

@@ -70,6 +70,8 @@ class SocketConnection(Connection):
             stats = self.channel.session.stats
             stats.send_oct += sent
             stats.send_cnt += 1
+        else:
+            self.early_sent += sent
 
     def _check_congestion(self) -> None:
         if not self.congested and len(self.pending) > self.info.high_watermark:

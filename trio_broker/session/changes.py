@@ -1,6 +1,6 @@
-"""Changes to subscriptions on their way through the router, in order with the messages around them.
+"""What goes through the router in order with the messages around it: subscription changes, and answers.
 
-Invariant: the router applies them in the order of arrival and tells the session after it has.
+Invariant: the router takes them in the order of arrival and tells the session after it has applied them.
 """
 
 from __future__ import annotations
@@ -39,6 +39,19 @@ class SubscribeChange:
             and subscription.share_name is None
             and (subscription.retain_handling == 0 or (subscription.retain_handling == 1 and not existed))
         ]
+
+
+@define(eq=False)
+class Answer:
+    """A PUBLISH with QoS 1 or 2 that goes nowhere: it is not allowed, or a copy of one that is open.
+
+    Its PUBACK or PUBREC takes the way of all others, so that it overtakes none of them [MQTT-4.6.0-2, 4.6.0-3].
+    """
+
+    publisher: Any
+    qos: int
+    packet_identifier: int
+    reason_code: int
 
 
 @define(eq=False)

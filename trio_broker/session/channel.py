@@ -13,6 +13,7 @@ from typing import Any
 from attrs import evolve
 
 from trio_broker.errors import ProtocolError
+from trio_broker.protocol.encode_publish import puback, pubrec
 from trio_broker.protocol.message import Message, Origin, Run
 from trio_broker.protocol.packets import (
     MQTT5,
@@ -35,7 +36,7 @@ from trio_broker.protocol.packets import (
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.protocol.topics import validate_topic_name
 from trio_broker.routing.subscription import Subscription
-from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
+from trio_broker.session.changes import Answer, SubscribeChange, UnsubscribeChange
 from trio_broker.session.connect import Terms
 from trio_broker.session.limits import Limits
 from trio_broker.session.meter import Meter
@@ -101,7 +102,8 @@ class Channel:
         self.authorize_publish = authorize_publish
         self.authorize_subscribe = authorize_subscribe
         self.aliases: dict[int, str] | None = None
-        self.receive_maximum = self.limits.max_awaiting_rel or 65535
+        # Below 5.0 there is no way to announce a maximum, so there is none [MQTT-3.3.4-7].
+        self.receive_maximum = (self.limits.max_awaiting_rel if self.level == MQTT5 else 0) or 65535
         self.unacknowledged = 0  # QoS 1 messages of the client without PUBACK yet
         self.session_expiry_interval = terms.session_expiry_interval
         self.ended: Disconnect | None = None
@@ -278,15 +280,18 @@ class Channel:
                 # A copy of a message we have: PUBREC again, not delivered again [MQTT-4.3.3-10].
                 self.meter.packets_publish_inuse += 1
                 self.meter.packets_publish_received += 1
-                self._answer(b"\x50\x02" + identifier.to_bytes(2, "big"), step)
-                self.meter.packets_pubrec_sent += 1
-                return run
+                if run is not None:
+                    self._close_run(run, step)
+                step.routed.append(Answer(self.publisher, 2, identifier, 0))
+                return None
             if self.unacknowledged + len(session.awaiting_rel) >= self.receive_maximum:  # [MQTT-3.3.4-7]
                 self.meter.packets_publish_dropped += 1
                 raise self._too_many()
         if self.authorize_publish is not None and not self.authorize_publish(topic):
+            if run is not None:
+                self._close_run(run, step)
             self._refuse_publish(packet, step)
-            return run
+            return None
         travelling, expires_at, plain = self._travelling(properties, step.now)
         if (
             run is None
@@ -328,21 +333,15 @@ class Channel:
         self.meter.packets_publish_auth_error += 1
         self._count_publishes(packet.qos, 1)
         self.session.stats.recv_dropped += 1
-        if packet.qos == 0:
-            return
-        first = b"\x40" if packet.qos == 1 else b"\x50"
-        identifier = packet.packet_identifier.to_bytes(2, "big")
-        if self.level == MQTT5:
-            self._answer(first + b"\x03" + identifier + b"\x87", step)
-        else:
-            self._answer(first + b"\x02" + identifier, step)
-        if packet.qos == 1:
-            self.meter.packets_puback_sent += 1
-        else:
-            self.meter.packets_pubrec_sent += 1
+        if packet.qos:
+            reason_code = ReasonCode.NOT_AUTHORIZED if self.level == MQTT5 else ReasonCode.SUCCESS
+            step.routed.append(Answer(self.publisher, packet.qos, packet.packet_identifier, reason_code))
 
-    def acknowledge(self, run: Run, out: list[bytes]) -> None:
+    def acknowledge(self, run: Run | Answer, out: list[bytes]) -> None:
         """The run has been routed (and stored where it must be): PUBACK or PUBREC for each [MQTT-3.3.4-1]."""
+        if isinstance(run, Answer):
+            self._acknowledge_one(run, out)
+            return
         packets = run.packets
         if packets is None:
             return
@@ -365,6 +364,16 @@ class Channel:
             meter.packets_puback_sent += count
         else:
             meter.packets_pubrec_sent += count
+
+    def _acknowledge_one(self, answer: Answer, out: list[bytes]) -> None:
+        self.meter.packets_sent += 1
+        self.session.stats.send_pkt += 1
+        if answer.qos == 1:
+            self.meter.packets_puback_sent += 1
+            out.append(puback(answer.packet_identifier, answer.reason_code))
+        else:
+            self.meter.packets_pubrec_sent += 1
+            out.append(pubrec(answer.packet_identifier, answer.reason_code))
 
     # -- everything else ----------------------------------------------------------------------------------------
 
