@@ -114,6 +114,8 @@ class Broker:
             if self._core is not None:
                 for subscriber in list(self._core.subscribers):
                     subscriber.close()
+            if self._door is not None:
+                self._door.abort_all()
             self._core = self._door = self._streams = None
 
     async def _run(self, task_status: trio.TaskStatus[Addresses]) -> None:
@@ -220,8 +222,9 @@ class Broker:
         await core.manager.idle.wait()
         assert self._door is not None
         self._door.close_strangers()
-        await core.router.ask(Flush())
-        await core.retainer.ask(Flush())
+        # How long that may take is the caller's business.
+        await core.router.ask(Flush(), math.inf)
+        await core.retainer.ask(Flush(), math.inf)
         with trio.move_on_after(LAST_WORDS):
             await self._door.empty()
 

@@ -34,6 +34,8 @@ class Thermostat:
     def close(self) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        # paho closes its own sockets when it is freed; its references back to us would put that off.
+        self.client.on_connect = self.client.on_subscribe = self.client.on_message = None
 
 
 @pytest.mark.parametrize(("temperature", "heater"), [(b"12.5", b"on"), (b"21", b"off")])

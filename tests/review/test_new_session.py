@@ -108,5 +108,3 @@ async def test_a_deaf_takeover_leaves_the_session_to_the_next(autojump_clock: Mo
         async with running.client("c", clean_start=False, properties=LONG) as client:
             assert client.session_present
             assert payloads(await rest(client)) == [b"1"]
-
-

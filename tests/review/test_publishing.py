@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from trio_broker.broker import Broker
 from trio_broker.config import Config
 from trio_broker.protocol.message import Origin
-from trio_broker.protocol.packets import Packet, PubAck, PubComp, Publish, PubRec, PubRel
+from trio_broker.protocol.packets import Packet, Properties, PubAck, PubComp, Publish, PubRec, PubRel
 from trio_broker.testing import open_broker, open_client
 
 
@@ -77,22 +77,20 @@ async def test_a_copy_is_acknowledged_behind_what_came_before_it(autojump_clock:
 
 
 @pytest.mark.parametrize("wait", [299, 100_000])
-async def test_a_client_that_is_away_does_not_lose_its_open_identifiers(
-    autojump_clock: MockClock, wait: float
-) -> None:
+async def test_a_client_that_is_away_does_not_lose_its_open_identifiers(autojump_clock: MockClock, wait: float) -> None:
     """[MQTT-4.3.3-10] PUBLISH, connection lost, back much later, the same again with DUP: delivered once.
 
     `await_rel_timeout` is for clients that could release a message and do not; one that is away cannot.
     """
-    never = {"session_expiry_interval": 0xFFFFFFFF}
+    never: Properties = {"session_expiry_interval": 0xFFFFFFFF}
     async with open_broker() as running, running.client("s") as subscriber:
         await subscriber.subscribe("t", 2)
-        async with running.client("c", properties=never) as client:  # type: ignore[arg-type]
+        async with running.client("c", properties=never) as client:
             await client.send(Publish("t", b"once", 2, packet_identifier=7))
             await expect(client, PubRec)
             await client.drop()
         await trio.sleep(wait)
-        async with running.client("c", clean_start=False, properties=never) as client:  # type: ignore[arg-type]
+        async with running.client("c", clean_start=False, properties=never) as client:
             await client.send(Publish("t", b"once", 2, False, True, 7))
             await expect(client, PubRec)
             await trio.sleep(2)

@@ -32,6 +32,7 @@ log = logging.getLogger("trio_broker.connection")
 
 # Packets a client may send ahead while its CONNECT is looked at; then its socket is not read for a while.
 MAX_HELD_PACKETS = 1000
+MAX_HELD_BYTES = 1_048_576
 
 
 def _sayable(reason_code: int, packet_name: str) -> int:
@@ -124,7 +125,7 @@ class Connection:
         if packets:
             if self.held is not None:
                 self.held.extend(packets)
-                if len(self.held) > MAX_HELD_PACKETS:
+                if len(self.held) > MAX_HELD_PACKETS or self.early > MAX_HELD_BYTES:
                     self.pause()
                 return  # an error further on has to wait, too
             self._first(packets, step)
@@ -151,6 +152,8 @@ class Connection:
                     actor.check_room()
                 if not actor.watching_rel and channel.session.awaiting_rel:
                     actor.watch_awaiting_rel()
+                if channel.session.unfinished:
+                    actor.tell_drained(self)
         if channel.ended is not None:
             self._goodbye(channel.ended)
             return
@@ -185,8 +188,11 @@ class Connection:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if held and len(held) > MAX_HELD_PACKETS and self.gone is None:
+        if self.is_congested:
+            channel.session.congested = True  # the queue of the session was more than the peer takes at once
+        elif self.gone is None:
             self.resume()
+        self.last_packet_at = step.now  # until now it had nothing to say
         stats = channel.session.stats
         stats.recv_pkt += 1  # the CONNECT
         stats.recv_cnt += 1
@@ -314,7 +320,6 @@ class Connection:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        self.core.door.leave(self)
         self.info.ended()
 
     def _tell_actor(self, message: Detached) -> None:
@@ -352,7 +357,10 @@ class Connection:
         if channel is None:
             return
         seconds = channel.terms.keep_alive * self.core.limits.keepalive_multiplier
-        if self.core.clock.now() - self.last_packet_at >= seconds:  # [MQTT-3.1.2-22]
+        now = self.core.clock.now()
+        if self.is_congested:
+            self.last_packet_at = now  # it may have said something that we have not read
+        if now - self.last_packet_at >= seconds:  # [MQTT-3.1.2-22]
             self.fail(ReasonCode.KEEP_ALIVE_TIMEOUT, f"no packet for {seconds:g} s")
         else:
             self._watch_keep_alive()
@@ -372,6 +380,7 @@ class Connection:
 
     def set_writable(self) -> None:
         """The peer reads again: the session goes on with its queue."""
+        self.last_packet_at = self.core.clock.now()
         self.resume()
         if self.actor is not None and not self.over:
             self.actor.tell_drained(self)

@@ -1,6 +1,6 @@
 """The door of the core: where listeners hand in their connections.
 
-Invariant: every connection that is not over stands in `connections` under its listener.
+Invariant: every connection stands here under its listener until its transport is closed.
 """
 
 from __future__ import annotations
@@ -54,19 +54,21 @@ class Door:
         connections.add(connection)
 
     def leave(self, connection: Connection) -> None:
-        """The connection is over."""
+        """The connection is over and its transport closed."""
         self._connections[connection.info.listener].discard(connection)
-        self.left()
-
-    def left(self) -> None:
-        """Somebody has left."""
         self._left.set()
 
     async def empty(self) -> None:
         """Return when nobody is connected any more, not even to read the last packet."""
-        while any(self._connections.values()) or (self._core.poller is not None and len(self._core.poller)):
+        while any(self._connections.values()):
             self._left = trio.Event()
             await self._left.wait()
+
+    def abort_all(self) -> None:
+        """Close what is left, whatever state it is in: the broker has ended."""
+        for connections in self._connections.values():
+            for connection in list(connections):
+                connection.abort()
 
     def drop_listener(self, listener: str) -> None:
         for connection in list(self._connections.get(listener, ())):

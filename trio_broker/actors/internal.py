@@ -55,9 +55,9 @@ async def local_subscription(
     subscriber = LocalSubscriber(core, client_id, buffer)
     core.subscribers.add(subscriber)
     change = SubscribeChange(subscriber, 0, [subscription], [False], [subscription.qos])
-    await core.router.put([change])
-    await core.router.ask(Flush())
     try:
+        await core.router.put([change])
+        await core.router.ask(Flush())
         yield subscriber
     finally:
         subscriber.close()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from trio_broker.actors.messages import NextPage, RetainedPage
+from trio_broker.actors.retained_feed import BUSY
 from trio_broker.protocol.message import Message, Run
 from trio_broker.routing.delivery import Delivery
 
@@ -46,7 +48,14 @@ class LocalSubscriber:
             for retained in message.messages:
                 self._append(retained)
             if not message.last:
-                self._core.retainer.tell(NextPage(message.retrieval))
+                self._ask_for_more(message.retrieval)
+
+    def _ask_for_more(self, retrieval: Any) -> None:
+        core = self._core
+        try:
+            core.retainer.tell(NextPage(retrieval))
+        except trio.WouldBlock:
+            core.timers.at(core.clock.now() + BUSY, partial(self._ask_for_more, retrieval))
 
     def _deliver(self, items: list[tuple[Delivery[Any], Run]]) -> None:
         for delivery, run in items:
@@ -75,10 +84,11 @@ class LocalSubscriber:
         return self
 
     async def __anext__(self) -> Message:
+        await trio.lowlevel.checkpoint()
         while not self._messages:
             if self._closed:
                 raise StopAsyncIteration
-            self._bell = trio.Event()
+            if self._bell.is_set():
+                self._bell = trio.Event()
             await self._bell.wait()
-        await trio.lowlevel.checkpoint()
         return self._messages.popleft()

@@ -44,11 +44,6 @@ class Poller:
     def drop(self, connection: SocketConnection) -> None:
         """Its descriptor is about to be closed, which takes it out of the epoll."""
         self._connections.pop(connection.descriptor, None)
-        if not self._connections:
-            self.core.door.left()
-
-    def __len__(self) -> int:
-        return len(self._connections)
 
     @staticmethod
     def is_available() -> bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve
 from msgspec.structs import replace
 
+from trio_broker.actors.messages import Online
 from trio_broker.actors.session_actor import SessionActor
 from trio_broker.session.changes import SubscribeChange
 from trio_broker.store.operations import DeleteRetained, DeleteSession, PutRetained, PutSession, PutSubscription
@@ -36,15 +36,14 @@ async def restore(core: Core) -> None:
                 actor.restore(operation, now)
                 actors[operation.client_id] = actor
                 core.manager.restore(actor)
+                await core.router.put(Online(actor, False))
             case PutSubscription():
                 owner = actors.get(operation.client_id)
                 if owner is None or owner.session is None:
                     continue
                 subscription = operation.subscription
                 owner.session.subscriptions[subscription.topic_filter] = subscription
-                # Retained messages were sent when it was made: none now (retain handling 1, it existed).
-                quiet = evolve(subscription, retain_handling=2)
-                change = SubscribeChange(owner, 0, [quiet], [True], [subscription.qos])
+                change = SubscribeChange(owner, 0, [subscription], [True], [subscription.qos], restored=True)
                 await core.router.put([change])
             case PutRetained():
                 message = operation.message

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Messages fed in one go into a session whose mqueue is unbounded.
 CHUNK = 100
+BUSY = 0.05  # seconds until a retainer that had no room in its mailbox is asked again
 
 
 class RetainedFeed:
@@ -62,8 +63,8 @@ class RetainedFeed:
         self._pages.clear()
         self._asking.clear()
 
-    def feed(self, session: Session, now: float, inserted_at_ns: int, out: list[bytes]) -> None:
-        """Feed what there is room for; ask for the next page of what is used up."""
+    def feed(self, session: Session, now: float, inserted_at_ns: int, out: list[bytes]) -> bool:
+        """Feed what there is room for; ask for the next page of what is used up. False: the retainer is too busy."""
         live = self._live
         pages = self._pages
         while pages:
@@ -71,6 +72,9 @@ class RetainedFeed:
             if not room:
                 break
             page = pages[0]
+            if page.subscription.topic_filter not in session.subscriptions:
+                page.messages.clear()  # unsubscribed meanwhile [MQTT-3.10.4-2]
+                page.last = True
             chunk = page.messages[:room]
             del page.messages[:room]
             fresh = [message for message in chunk if live.get(message.topic_name, 0) < message.message_id]
@@ -89,8 +93,9 @@ class RetainedFeed:
             try:
                 self._retainer.tell(NextPage(self._asking[-1]))
             except trio.WouldBlock:
-                break
+                return False
             self._asking.pop()
+        return True
 
 
 def room_for(session: Session) -> int:

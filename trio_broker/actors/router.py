@@ -216,9 +216,11 @@ class Router(Actor):
             if subscription is None:
                 continue
             self.table.subscribe(recipient, subscription)
-            if self.core.store.keeps and recipient.persistent:
+            if self.core.store.keeps and recipient.persistent and not change.restored:
                 self.core.store.write(PutSubscription(recipient.client_id, subscription))
         self._count()
+        if change.restored:
+            return
         self._tell(recipient, change)
         self._retaining.extend(Retrieve(recipient, subscription) for subscription in change.retrievals())
 

@@ -14,8 +14,8 @@ import trio
 
 from trio_broker.access.authorization import cached
 from trio_broker.actors.actor import Actor, Question
+from trio_broker.actors.announce import announce_connected, announce_disconnected
 from trio_broker.actors.gate import ConnectionInfo
-from trio_broker.actors.hooks import ClientConnected, ClientDisconnected
 from trio_broker.actors.messages import (
     AskInfo,
     AskQueue,
@@ -36,7 +36,7 @@ from trio_broker.actors.messages import (
     WillDue,
 )
 from trio_broker.actors.remember import remember
-from trio_broker.actors.retained_feed import RetainedFeed, room_for
+from trio_broker.actors.retained_feed import BUSY, RetainedFeed, room_for
 from trio_broker.actors.session_view import queue_page, session_info
 from trio_broker.actors.will import will_run
 from trio_broker.errors import ActorGone, ProtocolError
@@ -90,6 +90,8 @@ class SessionActor(Actor):
         self._generation = 0  # counts connections: a timer of an older one is void
         self._feed = RetainedFeed(core.retainer)
         self._told_offline = False  # the router notes that this recipient has no connection
+        self._ended = False  # the session is over, and with it this actor
+        self._asks_again = False  # a busy retainer will be asked again in a moment
 
     def restore(self, kept: PutSession, now: float) -> None:
         """Take up a session that a store kept, before the task runs; its expiry goes on."""
@@ -99,6 +101,7 @@ class SessionActor(Actor):
         self.session = Session(self.client_id, core.limits, core.meter, kept.created_at)
         self.session.expiry_interval = kept.expiry_interval
         self.persistent = True
+        self._told_offline = True
         core.meter.move_gauge("sessions", 1)
         generation = self._generation
         if kept.expires_at is not None:
@@ -157,8 +160,8 @@ class SessionActor(Actor):
             return
         if connection.ended is not None:
             await self._detached(connection.ended)
-        elif self.session is not None and self.session.congested and not connection.is_congested:
-            self._drained(Drained(connection))
+        elif self.session is not None and (self.session.congested or self.session.unfinished):
+            await self._drained(Drained(connection))
 
     def remind(self, message: object) -> bool:
         """Tell this actor something that it would find out by itself if it had to; False = it was not told."""
@@ -182,9 +185,10 @@ class SessionActor(Actor):
                 self._feed.take(item)
                 self._feed_retained()
             case RoomAgain():
+                self._asks_again = False
                 self._feed_retained()
             case Drained():
-                self._drained(item)
+                await self._drained(item)
             case ExpiryDue():
                 if item.generation == self._generation and self.connection is None:
                     log.debug("session of client %r expired", self.client_id)
@@ -234,19 +238,24 @@ class SessionActor(Actor):
         if self.connection is not None:
             self.connection.write(out[0] if len(out) == 1 else b"".join(out))
 
-    def _drained(self, item: Drained) -> None:
+    async def _drained(self, item: Drained) -> None:
         session = self.session
-        if session is None or item.connection is not self.connection:
-            return
+        if session is None or item.connection is not self.connection or item.connection.is_congested:
+            return  # where it is full again, there will be other news
         session.congested = False
-        self._pump(session)
+        await self._pump(session, item.connection)
         self._feed_retained()
 
-    def _pump(self, session: Session) -> None:
-        out: list[bytes] = []
-        session.pump(self.core.clock.now(), out)
-        if out:
-            self._write(out)
+    async def _pump(self, session: Session, connection: Connection) -> None:
+        """Send what waited, a piece at a time."""
+        while not connection.over:
+            out: list[bytes] = []
+            session.pump(self.core.clock.now(), out)
+            if out:
+                self._write(out)
+            if not session.unfinished:
+                return
+            await trio.lowlevel.checkpoint()
 
     def tell_drained(self, connection: Connection) -> None:
         """The connection's out-buffer has room again."""
@@ -261,10 +270,8 @@ class SessionActor(Actor):
         self._feed.expect(len(change.retrievals()))
         if not change.packet_identifier or change.connection is not self.connection or self.terms is None:
             return
-        suback = SubAck(change.packet_identifier, change.reason_codes)
-        self._write([encode(suback, self.terms.level)])
-        self._count_packet()
-        meter.packets_suback_sent += 1
+        if self._answer(SubAck(change.packet_identifier, change.reason_codes)):
+            meter.packets_suback_sent += 1
 
     def _unsubscribed(self, change: UnsubscribeChange) -> None:
         """The router has dropped the filters: UNSUBACK [MQTT-3.10.4-4]."""
@@ -272,10 +279,20 @@ class SessionActor(Actor):
         meter.client_unsubscribe += len(change.topic_filters)
         if not change.packet_identifier or change.connection is not self.connection or self.terms is None:
             return
-        unsuback = UnsubAck(change.packet_identifier, change.reason_codes)
-        self._write([encode(unsuback, self.terms.level)])
+        if self._answer(UnsubAck(change.packet_identifier, change.reason_codes)):
+            meter.packets_unsuback_sent += 1
+
+    def _answer(self, packet: SubAck | UnsubAck) -> bool:
+        """False: it is too large for the client and cannot be left out, so the connection ends [MQTT-3.1.2-24]."""
+        assert self.terms is not None
+        frame = encode(packet, self.terms.level)
+        if len(frame) > self.terms.maximum_packet_size:
+            assert self.connection is not None
+            self.connection.fail(ReasonCode.PACKET_TOO_LARGE, "its answer is larger than its maximum packet size")
+            return False
+        self._write([frame])
         self._count_packet()
-        meter.packets_unsuback_sent += 1
+        return True
 
     def _count_packet(self) -> None:
         self.core.meter.packets_sent += 1
@@ -330,7 +347,9 @@ class SessionActor(Actor):
         clock = self.core.clock
         now = clock.now()
         out: list[bytes] = []
-        self._feed.feed(session, now, clock.wall_ns(now), out)
+        if not self._feed.feed(session, now, clock.wall_ns(now), out) and not self._asks_again:
+            self._asks_again = True
+            self._later(now + BUSY, RoomAgain())
         if out:
             self._write(out)
         self.hungry = self._feed.hungry
@@ -364,6 +383,10 @@ class SessionActor(Actor):
             if not taken:
                 core.meter.session_discarded += 1
             await self._end_session(discarded=True)
+        if self._ended:
+            # What is still on its way to the old session must not reach a new one: that gets an actor of its own.
+            core.manager.again(item)
+            return
         self._cancel_timers()
         self._will = connect.will  # a new connection ends the delay of an old will [MQTT-3.1.3-9]
         self._generation += 1
@@ -391,7 +414,7 @@ class SessionActor(Actor):
         session.expiry_interval = agreed.session_expiry_interval
         session.awaiting_rel = dict.fromkeys(session.awaiting_rel, now)  # it could not release them until now
         session.attach(agreed.level, agreed.receive_maximum, agreed.maximum_packet_size)
-        await remember(self, expires_at=None, with_subscriptions=not was_persistent)
+        await remember(self, expires_at=None, known=was_persistent)
         channel = Channel(
             session,
             agreed,
@@ -404,17 +427,21 @@ class SessionActor(Actor):
         properties = connack_properties(connect, agreed, core.limits)
         connack = ConnAck(0, present and agreed.level != MQTT31, properties)
         frame = strip_to_fit(connack, agreed.level, agreed.maximum_packet_size)
-        if frame is None:
-            error = ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit into its maximum packet size")
-            connection.refuse(error, answer=False)
+        if frame is None or connection.over:
+            if frame is None:
+                error = ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit into its maximum packet size")
+                connection.refuse(error, answer=False)
+            # Else it was refused while the store was busy. The session stays; the will was never in force.
             self.connection = None
-            await self._offline(ReasonCode.PACKET_TOO_LARGE, error.message, keep_will=False)
+            await self._offline(ReasonCode.UNSPECIFIED_ERROR, "refused", keep_will=False)
             return
         out = [frame]
         session.expire_queued(now)
         session.pump(now, out)
         connection.write(out[0] if len(out) == 1 else b"".join(out))
-        self._connected(present)
+        self._online = True
+        self._count_packet()
+        announce_connected(self, connection, agreed, present)
         step = core.step(now)
         connection.attached(channel, self, step)
         core.next_message_id = step.next_message_id
@@ -423,54 +450,16 @@ class SessionActor(Actor):
         if self._told_offline:
             self._told_offline = False
             await core.router.put(Online(self, True))
+        if session.unfinished:
+            await self._pump(session, connection)
         if self.hungry:
             self._feed_retained()
 
-    def _connected(self, present: bool) -> None:
-        core = self.core
-        meter = core.meter
-        self._count_packet()
-        meter.packets_connack_sent += 1
-        meter.client_connack += 1
-        meter.client_connected += 1
-        meter.move_gauge("live_connections", 1)
-        self._online = True
-        assert self.connection is not None
-        assert self.connect is not None
-        assert self.terms is not None
-        info = self.connection.info
-        if log.isEnabledFor(logging.INFO):
-            log.info(
-                "client connected: %s (level %d, clean start %s, keep alive %d s, session expiry %d s)",
-                self.connection.name,
-                self.terms.level,
-                self.terms.clean_start,
-                self.terms.keep_alive,
-                self.terms.session_expiry_interval,
-            )
-        if core.hooks.connected:
-            core.hooks.call_connected(
-                ClientConnected(
-                    self.client_id,
-                    self.username,
-                    info.peer_host,
-                    info.peer_port,
-                    info.listener,
-                    self.terms.level,
-                    present,
-                )
-            )
-
     def _disconnected(self, reason_code: int, reason: str) -> None:
-        """Count and tell it, once for each time the client was connected."""
-        if not self._online:
-            return
-        self._online = False
-        core = self.core
-        core.meter.client_disconnected += 1
-        core.meter.move_gauge("live_connections", -1)
-        if core.hooks.disconnected:
-            core.hooks.call_disconnected(ClientDisconnected(self.client_id, self.username, reason_code, reason))
+        """Once for each time the client was connected."""
+        if self._online:
+            self._online = False
+            announce_disconnected(self, reason_code, reason)
 
     async def _detached(self, item: Detached) -> None:
         if item.connection is not self.connection:
@@ -532,6 +521,7 @@ class SessionActor(Actor):
         self._stop_watching_rel()
         subscribed = bool(self.session.subscriptions)
         self.session = None
+        self._ended = True
         self._feed.clear()
         self.hungry = False
         if not discarded:

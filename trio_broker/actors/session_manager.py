@@ -207,6 +207,9 @@ class SessionManager(Actor):
 
     def _attach(self, item: Attach) -> None:
         """Give the connection to the session's actor; make one where there is none."""
+        if self._closing:
+            item.connection.refuse(ProtocolError(ReasonCode.SERVER_UNAVAILABLE, "the broker shuts down"))
+            return
         actor = self._actors.get(item.client_id)
         if actor is not None and self._tell(actor, item):
             return

@@ -154,6 +154,7 @@ class SocketConnection(Connection):
             self.timer.cancel()
             self.timer = None
         self.poller.drop(self)
+        self.core.door.leave(self)
         self.descriptor = -1
         if self.flushing:
             trio.lowlevel.notify_closing(self.sock)

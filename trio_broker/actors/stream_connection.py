@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_broker.connection")
 
 BYTES_A_READ = 65536
+# `send_timeout` is for so many bytes: a peer on a slow line takes something, if not all, in that time.
+BYTES_A_SEND = 16384
 CLOSE_TIMEOUT = 2.0
 
 
@@ -52,8 +54,11 @@ class StreamConnection(Connection):
         finally:
             if not self.over:
                 self.lost("the broker ends")
-            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
-                await self.stream.aclose()
+            try:
+                with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                    await self.stream.aclose()
+            finally:
+                self.core.door.leave(self)
 
     async def _read_all(self) -> None:
         core = self.core
@@ -91,14 +96,15 @@ class StreamConnection(Connection):
                 self._pending.clear()
                 size, self._pending_size = self._pending_size, 0
                 try:
-                    with trio.move_on_after(timeout) as scope:
-                        await self.stream.send_all(data)
+                    for start in range(0, size, BYTES_A_SEND):
+                        with trio.move_on_after(timeout) as scope:
+                            await self.stream.send_all(data[start : start + BYTES_A_SEND])
+                        if scope.cancelled_caught:
+                            self._give_up(f"took nothing for {timeout:g} s")
+                            return
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                     log.debug("send to %s failed: %s", self.name, error)
-                    self.lost("connection reset by peer")
-                    return
-                if scope.cancelled_caught:
-                    self.lost(f"took nothing for {timeout:g} s")
+                    self._give_up("connection reset by peer")
                     return
                 self.core.meter.bytes_sent += size
                 if self.channel is not None:
@@ -111,6 +117,13 @@ class StreamConnection(Connection):
             if self.finishing:
                 self._scope.cancel()
                 return
+
+    def _give_up(self, reason: str) -> None:
+        """Nothing can be sent any more: there is nothing to stay for when the connection was over already."""
+        if self.over:
+            self._scope.cancel()
+        else:
+            self.lost(reason)
 
     def write(self, data: bytes) -> None:
         if self.finishing:

@@ -17,7 +17,8 @@ class SubscribeChange:
     """A SUBSCRIBE: one reason code a filter; `subscriptions` has None where the filter was refused.
 
     `existed` tells for each whether the session had the filter before (for retain handling 1). `packet_identifier`
-    is 0 when no SUBACK is to be sent (a subscription made over REST).
+    is 0 when no SUBACK is to be sent (a subscription made over REST). `restored`: it comes from the store, nobody has
+    to be told of it and nothing is sent for it.
     """
 
     recipient: Any
@@ -26,6 +27,7 @@ class SubscribeChange:
     existed: list[bool]
     reason_codes: list[int]
     connection: Any = None
+    restored: bool = False
 
     def retrievals(self) -> list[Subscription]:
         """The subscriptions that are to be given retained messages.

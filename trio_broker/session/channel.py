@@ -436,15 +436,18 @@ class Channel:
         # Bridges must not get their own messages back, and pass RETAIN on as it is; 3.x has no options to say so.
         bridge = self.terms.bridge and self.level != MQTT5
         own_back = not (bridge or (self.limits.ignore_loop_deliver and self.level != MQTT5))
+        new: dict[str, Subscription] = {}
+        count = len(subscriptions)
         for wanted in packet.filters:
             asked = wanted
             if not own_back:
                 asked = evolve(asked, no_local=True, retain_as_published=bridge)
-            existed = asked.topic_filter in subscriptions
-            granted = grant(asked, identifier, self.limits, len(subscriptions) - existed, self.authorize_subscribe)
+            existed = asked.topic_filter in subscriptions or asked.topic_filter in new
+            granted = grant(asked, identifier, self.limits, count - existed, self.authorize_subscribe)
             change.existed.append(existed)
             if isinstance(granted, Subscription):
-                subscriptions[asked.topic_filter] = granted
+                count += not existed
+                new[asked.topic_filter] = granted
                 change.subscriptions.append(granted)
                 change.reason_codes.append(granted.qos)
                 continue
@@ -456,6 +459,7 @@ class Channel:
                 self.meter.packets_subscribe_auth_error += 1
             change.subscriptions.append(None)
             change.reason_codes.append(granted if self.level == MQTT5 else 0x80)
+        subscriptions.update(new)
         step.routed.append(change)
 
     def _handle_unsubscribe(self, packet: Unsubscribe, step: Step) -> None:

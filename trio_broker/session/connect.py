@@ -36,10 +36,10 @@ def check(connect: Connect, limits: Limits) -> None:
     if not client_id:
         if connect.protocol_level == MQTT31 or (connect.protocol_level == MQTT311 and not connect.clean_start):
             raise ProtocolError(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "empty client identifier")  # [3.1.1 3.1.3-8]
-    elif len(client_id) > limits.max_clientid_len:
+    elif (size := len(client_id.encode())) > limits.max_clientid_len:
         raise ProtocolError(
             ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
-            f"client identifier of {len(client_id)} characters, at most {limits.max_clientid_len} allowed",
+            f"client identifier of {size} bytes, at most {limits.max_clientid_len} allowed",
         )
     if connect.will is not None:
         if connect.will.qos > limits.max_qos_allowed:  # [MQTT-3.2.2-12]
@@ -65,7 +65,7 @@ def terms(connect: Connect, client_id: str, limits: Limits) -> Terms:
     return Terms(
         level=connect.protocol_level,
         client_id=client_id,
-        assigned=client_id != connect.client_id,
+        assigned=not connect.client_id,
         clean_start=connect.clean_start,
         keep_alive=keep_alive,
         session_expiry_interval=expiry,

@@ -1,6 +1,7 @@
 """The copies sent with QoS 1 and 2 whose handshake is not complete [MQTT-4.3.2-1 to 4.3.3-6, 4.9.0-2].
 
-Invariant: a packet identifier stands for one copy at a time; `open` never passes `maximum`.
+Invariant: a packet identifier stands for one copy at a time; `open` never passes `maximum`, and no copy is added to as
+many as `window`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ class Inflight:
     to send again, in order [MQTT-4.4.0-1, 4.6.0-1].
     """
 
-    __slots__ = ("copies", "last", "maximum", "open", "resend")
+    __slots__ = ("copies", "last", "maximum", "open", "resend", "window")
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = MAX_PACKET_IDENTIFIER) -> None:
         self.copies: dict[int, Outgoing] = {}
+        self.window = window
         self.maximum = MAX_PACKET_IDENTIFIER
         self.open = 0
         self.resend: deque[Outgoing] = deque()
@@ -33,7 +35,11 @@ class Inflight:
 
     def has_room(self) -> bool:
         """May another PUBLISH with QoS above 0 be sent on this connection?"""
-        return self.open < self.maximum and len(self.copies) < MAX_PACKET_IDENTIFIER
+        return self.open < self.maximum and len(self.copies) < self.window
+
+    def room(self) -> int:
+        """How many more of them."""
+        return max(0, min(self.maximum - self.open, self.window - len(self.copies)))
 
     def has_quota(self) -> bool:
         """May an inflight PUBLISH be sent again on this connection?"""
@@ -66,7 +72,7 @@ class Inflight:
 
     def restart(self, maximum: int) -> None:
         """A new connection: nothing is open on it yet, all that is inflight has to be sent again, in order."""
-        self.maximum = maximum
+        self.maximum = min(maximum, self.window)
         self.open = 0
         for copy in self.copies.values():
             copy.counted = False

@@ -24,6 +24,9 @@ from trio_broker.session.stats import Stats
 
 # No limit announced by the client: the largest packet MQTT knows.
 UNLIMITED_PACKET_SIZE: Final = 268_435_460
+# What one `pump` sends at most, in bytes; a packet counts so many more than it has, as it costs time, too.
+PUMP_SIZE: Final = 262_144
+PACKET_COST: Final = 64
 NEVER: Final = 0xFFFFFFFF  # a session expiry interval that never ends [MQTT-3.1.2-23]
 
 
@@ -46,6 +49,7 @@ class Session:
         "stamp",
         "stats",
         "subscriptions",
+        "unfinished",
     )
 
     def __init__(self, client_id: str, limits: Limits, meter: Meter, created_at: int) -> None:
@@ -55,7 +59,7 @@ class Session:
         self.created_at = created_at
         self.expiry_interval = 0
         self.subscriptions: dict[str, Subscription] = {}
-        self.inflight = Inflight()
+        self.inflight = Inflight(limits.max_inflight or MAX_PACKET_IDENTIFIER)
         self.mqueue = MQueue(limits.max_mqueue_len)
         # Packet identifiers of the client's QoS 2 messages between PUBLISH and PUBREL, with the time of arrival.
         self.awaiting_rel: dict[int, float] = {}
@@ -63,6 +67,7 @@ class Session:
         self.level = 0
         self.maximum_packet_size = UNLIMITED_PACKET_SIZE
         self.congested = False
+        self.unfinished = False  # the last `pump` had enough before it was done
         self.queued_qos0 = 0
         self.stamp = created_at * 1_000_000
 
@@ -72,14 +77,13 @@ class Session:
         """A connection begins. What is inflight is sent again by the next `pump` [MQTT-4.4.0-1]."""
         self.level = level
         self.maximum_packet_size = maximum_packet_size
-        self.congested = False
-        window = self.limits.max_inflight or MAX_PACKET_IDENTIFIER
-        self.inflight.restart(min(window, receive_maximum))
+        self.congested = self.unfinished = False
+        self.inflight.restart(receive_maximum)
 
     def detach(self) -> None:
         """The connection is over; what was queued waits for the next one."""
         self.level = 0
-        self.congested = False
+        self.congested = self.unfinished = False
 
     # -- messages to the client ---------------------------------------------------------------------------------
 
@@ -150,7 +154,7 @@ class Session:
         messages = run.messages
         inflight = self.inflight
         copies = inflight.copies
-        room = max(0, min(inflight.maximum - inflight.open, MAX_PACKET_IDENTIFIER - len(copies)))
+        room = inflight.room()
         sending = messages if len(messages) <= room else messages[:room]
         topic_name = run.topic_name
         # In 5.0 the length of the properties, 0, stands behind the identifier.
@@ -189,7 +193,8 @@ class Session:
         identifiers = (subscription.identifier,) if subscription.identifier else ()
         for message in messages:
             self.meter.messages_delivered += 1
-            self._offer(message, min(message.qos, subscription.qos), True, identifiers, now, out)
+            qos = subscription.qos if self.limits.upgrade_qos else min(message.qos, subscription.qos)
+            self._offer(message, qos, True, identifiers, now, out)
 
     def _offer(
         self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], now: float, out: list[bytes]
@@ -291,26 +296,56 @@ class Session:
             meter.messages_qos2_sent += count
 
     def pump(self, now: float, out: list[bytes]) -> None:
-        """Send what waited, as far as the window, the quota and the connection allow."""
+        """Send what waited, as far as the window, the quota and the connection allow.
+
+        A long queue is sent in pieces, so that the out-buffer has its say and others their turn: `unfinished` says that
+        the session can take another call at once.
+        """
+        self.unfinished = False
         if not self.level or self.congested:
             return
         inflight = self.inflight
-        while inflight.resend:
-            if not self._send_again(inflight.resend[0], now, out):
-                return
-            inflight.resend.popleft()
         items = self.mqueue.items
-        while items:
-            copy = items[0]
-            if copy.qos == 0:
-                items.popleft()
-                self.queued_qos0 -= 1
-                self._send_qos0(copy, now, out)
-            elif inflight.has_room():
-                items.popleft()
-                self._send(copy, now, out)
-            else:
+        left = PUMP_SIZE
+        while inflight.resend or items:
+            if left <= 0:
+                self.unfinished = True
                 return
+            sent = len(out)
+            if inflight.resend:
+                if not self._send_again(inflight.resend[0], now, out):
+                    break
+                inflight.resend.popleft()
+            elif items[0].qos == 0:
+                self.queued_qos0 -= 1
+                self._send_qos0(items.popleft(), now, out)
+            elif inflight.has_room():
+                self._send(items.popleft(), now, out)
+            else:
+                break
+            left -= PACKET_COST + (len(out[-1]) if len(out) > sent else 0)
+        if self.queued_qos0:
+            self._pass_by(now, out)
+
+    def _pass_by(self, now: float, out: list[bytes]) -> None:
+        """Send the QoS 0 messages that are queued: a full window holds back no others [MQTT-3.3.4-10]."""
+        items = self.mqueue.items
+        size = 0
+        for _ in range(len(items)):
+            copy = items.popleft()
+            if copy.qos or size > PUMP_SIZE:
+                items.append(copy)
+                continue
+            self.queued_qos0 -= 1
+            sent = len(out)
+            self._send_qos0(copy, now, out)
+            size += PACKET_COST + sum(map(len, out[sent:]))
+        self.unfinished = self.queued_qos0 > 0
+
+    def _refill(self, now: float, out: list[bytes]) -> None:
+        """A place in the window is free again."""
+        if (self.mqueue.items or self.inflight.resend) and not self.unfinished:
+            self.pump(now, out)
 
     def _send_again(self, copy: Outgoing, now: float, out: list[bytes]) -> bool:
         """Send an open PUBLISH (DUP 1) or PUBREL again; False = no room yet [MQTT-4.4.0-1, 3.3.1-1]."""
@@ -348,8 +383,7 @@ class Session:
             return False
         self.meter.messages_acked += 1
         self.inflight.remove(copy)
-        if self.mqueue.items or self.inflight.resend:
-            self.pump(now, out)
+        self._refill(now, out)
         return True
 
     def handle_pubrec(self, packet_identifier: int, reason_code: int, now: float, out: list[bytes]) -> bool:
@@ -368,7 +402,7 @@ class Session:
             return False
         if reason_code >= 0x80:  # the end of this message [MQTT-4.4.0-2]
             self.inflight.remove(copy)
-            self.pump(now, out)
+            self._refill(now, out)
             return True
         if copy.phase == PUBREL_SENT:
             meter.packets_pubrec_inuse += 1
@@ -394,8 +428,7 @@ class Session:
             self.meter.packets_pubcomp_inuse += 1
             return
         self.inflight.remove(copy)
-        if self.mqueue.items or self.inflight.resend:
-            self.pump(now, out)
+        self._refill(now, out)
 
     # -- QoS 2 from the client ----------------------------------------------------------------------------------
 

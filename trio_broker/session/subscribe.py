@@ -38,7 +38,7 @@ def grant(
         return ReasonCode.TOPIC_FILTER_INVALID
     if limits.max_subscriptions is not None and count >= limits.max_subscriptions:
         return ReasonCode.QUOTA_EXCEEDED
-    if authorize is not None and not authorize(topic_filter):
+    if authorize is not None and not authorize(match_filter):  # a share is no way around a rule for its topics
         return ReasonCode.NOT_AUTHORIZED
     return Subscription(
         topic_filter=topic_filter,
