@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from random import Random
+
 import pytest
 import trio
-from actors.flows import end_of, payloads, rest, settle, take
+from actors.flows import end_of, joined, payloads, rest, settle, take
 from trio.testing import MockClock
 
 from trio_broker.access.authentication import Credentials, Verdict
@@ -14,13 +18,17 @@ from trio_broker.protocol.message import Origin
 from trio_broker.protocol.packets import (
     Connect,
     Properties,
+    Publish,
     PubRec,
     SubAck,
     Subscribe,
     SubscribeFilter,
     UnsubAck,
     Unsubscribe,
+    Will,
 )
+from trio_broker.routing.shared_group import SharedGroup
+from trio_broker.routing.subscription import Subscription
 from trio_broker.testing import RunningBroker, open_broker, open_client
 
 
@@ -251,6 +259,17 @@ async def test_no_one_is_let_in_while_it_ends(autojump_clock: MockClock) -> None
             assert not [packet for packet in client.inbox if getattr(packet, "reason_code", 0) == 0]
 
 
+async def test_a_subscribe_with_more_filters_than_the_mailbox_holds(autojump_clock: MockClock) -> None:
+    """The retained messages of 12,000 filters come in as many pages; none of them is lost [MQTT-3.3.1-9]."""
+    async with open_broker() as running, running.client("p") as publisher, running.client("c") as client:
+        topics = [f"r/{number}" for number in range(12_000)]
+        batch = joined(5, *(Publish(topic, b"x", retain=True) for topic in topics))
+        await publisher.send_bytes(batch)
+        await publisher.ping()
+        await client.send(Subscribe(1, [SubscribeFilter(topic) for topic in topics]))
+        assert [message.topic_name for message in await rest(client)] == topics
+
+
 async def test_order_and_number_of_a_big_subscribe(autojump_clock: MockClock) -> None:
     """More filters with a retained message each than the queue holds: all are sent [MQTT-3.3.1-9]."""
     async with open_broker(mqtt={"max_mqueue_len": 20, "max_inflight": 2}) as running, running.client("c") as client:
@@ -259,3 +278,43 @@ async def test_order_and_number_of_a_big_subscribe(autojump_clock: MockClock) ->
         filters = [SubscribeFilter(f"r/{number}", 1) for number in range(300)]
         await client.subscribe(filters)
         assert payloads(await rest(client)) == [b"%d" % number for number in range(300)]
+
+
+def test_a_sticky_group_forgets_who_left() -> None:
+    """What stuck to a member must not keep it, and all that hangs on it, in memory."""
+
+    class Member:
+        client_id = "m"
+
+    group: SharedGroup[Member] = SharedGroup("g", "t", "sticky", Random(1))
+    members = [Member(), Member()]
+    for member in members:
+        group.add(member, Subscription("$share/g/t", "t", "g"))
+    for number in range(20):
+        group.pick(f"p{number}", "t")
+    watched = [weakref.ref(member) for member in members]
+    group.discard(members.pop())
+    del member
+    gc.collect()
+    assert [reference() is None for reference in watched] == [False, True]
+    delivery = group.pick("p1", "t")
+    assert delivery is not None
+    assert delivery.recipient is members[0]
+
+
+async def test_a_password_is_not_kept(autojump_clock: MockClock) -> None:
+    """Once it was looked at, nothing in the broker holds it; nor the will once it went out."""
+    secret, last_words = b"a secret that was never said before", b"last words that were never said before"
+    async with open_broker() as running:
+        async with running.client(
+            "c", username="u", password=secret, properties=LONG, will=Will("w", last_words)
+        ) as client:
+            await settle()
+            actor = await running.broker.questions._actor("c")
+            assert actor is not None
+            assert actor.connection is not None
+            assert actor.connection.connect is not None
+            assert actor.connection.connect.password is None
+            await client.drop()
+        await settle()
+        assert actor._will is None

@@ -16,9 +16,7 @@ def filled(maximum: int, count: int) -> tuple[MQueue, list[int]]:
     return queue, [each.inserted_at_ns for each in dropped if each is not None]
 
 
-@pytest.mark.parametrize(
-    ("maximum", "count", "dropped"), [(0, 5, []), (5, 5, []), (3, 5, [1, 2]), (1, 3, [1, 2])]
-)
+@pytest.mark.parametrize(("maximum", "count", "dropped"), [(0, 5, []), (5, 5, []), (3, 5, [1, 2]), (1, 3, [1, 2])])
 def test_the_oldest_goes(maximum: int, count: int, dropped: list[int]) -> None:
     queue, gone = filled(maximum, count)
     assert gone == dropped

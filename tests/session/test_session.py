@@ -178,7 +178,9 @@ def test_acknowledged_while_it_waits_to_be_sent_again(qos: int) -> None:
 
 def test_what_a_pubrec_of_the_wrong_kind_does() -> None:
     session = make_session(level=5)
-    session.deliver([(delivery(qos=2), client_run(b"1", qos=1)), (delivery(qos=2), client_run(b"2", qos=2))], NOW, NS, [])
+    session.deliver(
+        [(delivery(qos=2), client_run(b"1", qos=1)), (delivery(qos=2), client_run(b"2", qos=2))], NOW, NS, []
+    )
     assert not session.handle_puback(2, NOW, [])
     assert not session.handle_pubrec(1, 0, NOW, [])
     out: list[bytes] = []

@@ -35,16 +35,26 @@ class Acknowledger(Actor):
         task_status.started()
         try:
             while True:
-                settled: list[Run | Answer] = await self._receive.receive()
-                by_publisher: dict[Connection, list[Run | Answer]] = {}
-                for run in settled:
-                    publisher = run.publisher
-                    assert isinstance(publisher, Connection)
-                    by_publisher.setdefault(publisher, []).append(run)
-                for connection, runs in by_publisher.items():
-                    try:
-                        connection.acknowledge(runs)
-                    except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
-                        connection.crash(error)
+                self.settle(await self.receive())
         finally:
             self.end()
+
+    def settle(self, settled: list[Run | Answer]) -> None:
+        """Tell all publishers of these; by others only while this actor is parked, so that the order is kept.
+
+        A publisher in whose handling a fault shows ends alone.
+        """
+        by_publisher: dict[Connection, list[Run | Answer]] = {}
+        for run in settled:
+            publisher = run.publisher
+            assert isinstance(publisher, Connection)
+            runs = by_publisher.get(publisher)
+            if runs is None:
+                by_publisher[publisher] = [run]
+            else:
+                runs.append(run)
+        for connection, runs in by_publisher.items():
+            try:
+                connection.acknowledge(runs)
+            except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
+                connection.crash(error)

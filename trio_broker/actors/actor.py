@@ -58,10 +58,15 @@ class Question(Generic[A]):
 
 
 class Actor:
-    """Base of all actors: a bounded mailbox and the ways to put something into it."""
+    """Base of all actors: a bounded mailbox and the ways to put something into it.
+
+    `parked` is true while the task waits and its mailbox is empty: then a step on its state is as good as a message,
+    for who may take one (see `SessionActor.deliver`).
+    """
 
     def __init__(self, name: str, capacity: int) -> None:
         self.name = name
+        self.parked = False
         self._send: trio.MemorySendChannel[Any]
         self._receive: trio.MemoryReceiveChannel[Any]
         self._send, self._receive = open_mailbox(capacity)
@@ -71,6 +76,7 @@ class Actor:
 
         Raises `trio.WouldBlock` when the mailbox is full, `ActorGone` when the actor has ended.
         """
+        self.parked = False
         try:
             self._send.send_nowait(message)
         except trio.BrokenResourceError:
@@ -78,6 +84,7 @@ class Actor:
 
     async def put(self, message: object) -> None:
         """Put a message into the mailbox, waiting for room: this is how back-pressure reaches the sender."""
+        self.parked = False
         try:
             await self._send.send(message)
         except trio.BrokenResourceError:
@@ -89,6 +96,17 @@ class Actor:
             await self.put(question)
             return await question.wait()
         raise AskTimeout(f"{self.name} did not answer within {within:g} s")
+
+    async def receive(self) -> Any:
+        """The next message; `parked` while there is none."""
+        try:
+            return self._receive.receive_nowait()
+        except trio.WouldBlock:
+            self.parked = True
+        try:
+            return await self._receive.receive()
+        finally:
+            self.parked = False
 
     def mailbox_len(self) -> int:
         return self._receive.statistics().current_buffer_used

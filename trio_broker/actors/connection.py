@@ -184,6 +184,8 @@ class Connection:
         """The session is there and CONNACK is sent: take what the client sent ahead."""
         self.channel = channel
         self.actor = actor
+        if self.connect is not None:
+            self.connect.password = self.connect.will = None  # not kept for as long as the connection lasts
         held, self.held = self.held, None
         if self.timer is not None:
             self.timer.cancel()

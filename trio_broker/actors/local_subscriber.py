@@ -28,6 +28,7 @@ class LocalSubscriber:
     """
 
     persistent = False
+    parked = False
 
     def __init__(self, core: Core, client_id: str, buffer: int) -> None:
         self.client_id = client_id
@@ -37,6 +38,10 @@ class LocalSubscriber:
         self._buffer = buffer
         self._bell = trio.Event()
         self._closed = False
+
+    def deliver(self, items: list[tuple[Delivery[Any], Run]]) -> None:
+        """See SessionActor.deliver."""
+        self.tell(items)
 
     def tell(self, message: object) -> None:
         """Called by the router and the retainer."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import select
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,6 +22,9 @@ log = logging.getLogger("trio_broker.poller")
 
 SOCKETS_A_TURN = 64
 BYTES_A_READ = 65536
+# Seconds after which the rest of the ready sockets has to wait until others had their turn: what was read may be 64 KB
+# of packets of two bytes.
+LONGEST_TURN = 0.01
 
 
 class Poller:
@@ -63,7 +67,10 @@ class Poller:
                     now = trio.current_time()
                     step = core.step(now)
                     connections = self._connections
-                    for ready, _ in events:
+                    end = perf_counter() + LONGEST_TURN
+                    rest = events
+                    while rest:
+                        ready, _ = rest.pop()
                         connection = connections.get(ready)
                         if connection is None:
                             continue
@@ -84,12 +91,14 @@ class Poller:
                         except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
                             step.out.clear()
                             connection.crash(error)
+                        if perf_counter() > end:
+                            break
                     core.next_message_id = step.next_message_id
                     if step.routed:
                         await core.router.put(step.routed)
                     else:
                         await trio.lowlevel.checkpoint()
-                    events = poll(0, SOCKETS_A_TURN)
+                    events = rest or poll(0, SOCKETS_A_TURN)
         finally:
             for connection in list(self._connections.values()):
                 self._end(connection, "the broker ends")

@@ -64,26 +64,33 @@ class Retainer(Actor):
             while True:
                 item = await self._receive.receive()
                 if type(item) is list:
-                    self._take(item)
+                    await self._take(item)
                 else:
                     await self._handle(item)
         finally:
             self.end()
 
-    def _take(self, items: list[Run | Retrieve]) -> None:
+    async def _take(self, items: list[Run | Retrieve]) -> None:
         now = self.core.clock.now()
         operations: list[Operation] = []
-        for item in items:
+        for index, item in enumerate(items, 1):
+            if index % PAGE == 0:
+                self._write(operations)
+                await trio.lowlevel.checkpoint()  # so that a session with thousands of filters can empty its mailbox
             if type(item) is Run:
                 for message in item.messages:
                     self._set(message, operations)
             elif type(item) is Retrieve:
                 matching = self.trie.search(item.subscription.match_filter, now)
                 self._send_page(Retrieval(item.recipient, item.subscription, matching))
-        if operations:
-            self.core.store.write(*operations)
+        self._write(operations)
         self._expire(now)
         self.core.meter.set_gauge("retained", len(self.trie))
+
+    def _write(self, operations: list[Operation]) -> None:
+        if operations:
+            self.core.store.write(*operations)
+            operations.clear()
 
     def _set(self, message: Message, operations: list[Operation]) -> None:
         """[MQTT-3.3.1-5 to 3.3.1-8]: an empty payload deletes."""

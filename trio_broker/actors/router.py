@@ -1,7 +1,8 @@
 """The topic router: which session gets which message.
 
 Invariant: runs and subscription changes take effect in the order in which they came into the mailbox; a session gets at
-most one item for all that one turn of the router has for it; the router never waits for a session.
+most one item for all that one turn of the router has for it; the router never waits for a session. A session whose task
+is parked takes its item in the router's turn; else it finds it in its mailbox, behind what is there.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class Recipient(Protocol):
 
     client_id: str
     persistent: bool
+    parked: bool
+
+    def deliver(self, items: list[tuple[Delivery[Any], Run]]) -> None:
+        """Take these now; allowed only while `parked`."""
 
     def tell(self, message: object) -> None:
         """See Actor.tell."""
@@ -151,12 +156,18 @@ class Router(Actor):
         core = self.core
         if self._settled:
             settled, self._settled = self._settled, []
-            await core.acknowledger.put(settled)
+            if core.acknowledger.parked:
+                core.acknowledger.settle(settled)
+            else:
+                await core.acknowledger.put(settled)
         if self._retaining:
             retaining, self._retaining = self._retaining, []
             await core.retainer.put(retaining)
 
     def _deliver(self, recipient: Recipient, items: list[tuple[Delivery[Any], Run]]) -> None:
+        if recipient.parked:
+            recipient.deliver(items)
+            return
         try:
             recipient.tell(items)
         except ActorGone:

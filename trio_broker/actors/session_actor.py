@@ -25,6 +25,7 @@ from trio_broker.actors.messages import (
     Detached,
     Drained,
     ExpiryDue,
+    Fault,
     Gone,
     Kick,
     Online,
@@ -42,7 +43,7 @@ from trio_broker.actors.will import will_run
 from trio_broker.errors import ActorGone, ProtocolError
 from trio_broker.protocol.encode import encode, strip_to_fit
 from trio_broker.protocol.message import Origin
-from trio_broker.protocol.packets import MQTT31, ConnAck, Connect, SubAck, UnsubAck, Will
+from trio_broker.protocol.packets import MQTT31, ConnAck, SubAck, UnsubAck, Will
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
 from trio_broker.session.channel import Channel
@@ -73,7 +74,6 @@ class SessionActor(Actor):
         self.username: str | None = None
         self.session: Session | None = None
         self.connection: Connection | None = None
-        self.connect: Connect | None = None
         self.terms: Terms | None = None
         self.persistent = False
         self.hungry = False
@@ -118,7 +118,7 @@ class SessionActor(Actor):
         """Handle the mailbox until there is neither a session nor a message any more."""
         try:
             while True:
-                item = await self._receive.receive()
+                item = await self.receive()
                 while True:
                     if type(item) is list:
                         self._deliver(item)
@@ -128,6 +128,7 @@ class SessionActor(Actor):
                         item = self._receive.receive_nowait()
                     except trio.WouldBlock:
                         break
+                item = None  # what was handled is not kept while there is nothing to do
                 await self._catch_up()
                 if self.session is None:
                     break
@@ -201,6 +202,8 @@ class SessionActor(Actor):
             case Kick():
                 await self._kick()
                 item.answer(True)
+            case Fault():
+                raise item.error
             case ShutDown():
                 await self._shut_down()
             case _ if self.session is None:
@@ -220,6 +223,17 @@ class SessionActor(Actor):
                 raise TypeError(f"a session does not know {item!r}")
 
     # -- messages -----------------------------------------------------------------------------------------------
+
+    def deliver(self, items: list[Any]) -> None:
+        """Take what the router has for this session, in the router's own turn; only while `parked`.
+
+        It is the very step that this task would take when it is woken for a message: without waiting, on state that
+        nobody works on. Waking a task for each would cost more than the step. A fault ends this session alone.
+        """
+        try:
+            self._deliver(items)
+        except Exception as error:  # noqa: BLE001 - it is raised where the task of this session is
+            self.remind(Fault(error))
 
     def _deliver(self, items: list[Any]) -> None:
         session = self.session
@@ -403,7 +417,6 @@ class SessionActor(Actor):
         self.connection = connection
         connection.client_id = self.client_id
         self.peer = connection.info
-        self.connect = connect
         self.terms = agreed
         self.username = connect.username
         self._origin = Origin(self.client_id, connect.username)

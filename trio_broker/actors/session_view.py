@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def session_info(actor: SessionActor) -> SessionInfo:
     """The session as the management API shows it."""
-    session, terms, connect = actor.session, actor.terms, actor.connect
+    session, terms = actor.session, actor.terms
     assert session is not None
     limits = session.limits
     peer = actor.peer
@@ -37,7 +37,7 @@ def session_info(actor: SessionActor) -> SessionInfo:
         keep_alive=terms.keep_alive if terms is not None else 0,
         clean_start=terms.clean_start if terms is not None else False,
         expiry_interval=session.expiry_interval,
-        is_bridge=connect.bridge if connect is not None else False,
+        is_bridge=terms.bridge if terms is not None else False,
         subscriptions_count=len(session.subscriptions),
         subscriptions_max=limits.max_subscriptions,
         inflight_count=len(session.inflight),

@@ -75,6 +75,8 @@ class SharedGroup(Generic[R]):
         del self._deliveries[recipient]
         self._offline.discard(recipient)
         self._choices = []
+        if self._sticks_to:
+            self._sticks_to = {publisher: kept for publisher, kept in self._sticks_to.items() if kept != recipient}
         return True
 
     def set_online(self, recipient: R, online: bool) -> None:

@@ -30,6 +30,9 @@ def _join(run: Run, level: int) -> bytes:
         frames = [packet.frame for packet in packets if packet.frame is not None]
         if len(frames) == len(packets):
             return frames[0] if len(frames) == 1 else b"".join(frames)
+    if packets is not None and run.plain:
+        # Without the messages, which nobody has to keep.
+        return b"".join([publish_frame(run.topic_name, packet.payload, level=level) for packet in packets])
     return b"".join(
         [
             publish_frame(run.topic_name, message.payload, 0, False, False, 0, message.properties, level)
