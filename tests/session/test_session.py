@@ -25,6 +25,7 @@ from trio_broker.routing.subscription import Subscription
 from trio_broker.session import session as session_module
 from trio_broker.session.limits import Limits
 from trio_broker.session.outgoing import PUBREL_SENT
+from trio_broker.session.session import UNLIMITED_PACKET_SIZE
 
 MINE = Origin("c")
 
@@ -245,6 +246,23 @@ def test_acknowledgements_do_not_add_up_to_one_large_piece() -> None:
         session.handle_puback(identifier, NOW, out)
     assert session.unfinished
     assert sum(map(len, out)) < 2 * session_module.PUMP_SIZE + 600_000
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_nothing_new_before_what_is_open(qos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[MQTT-4.4.0-1] also between two pieces of what is sent again."""
+    monkeypatch.setattr(session_module, "PUMP_SIZE", 1)
+    session = make_session(level=5)
+    session.deliver([(delivery(qos=2), client_run(b"0", b"1", b"2", qos=qos))], NOW, NS, [])
+    session.attach(5, 10, UNLIMITED_PACKET_SIZE)
+    out: list[bytes] = []
+    session.pump(NOW, out)
+    assert session.unfinished
+    session.deliver([(delivery(qos=2), client_run(b"3", qos=qos))], NOW, NS, out)
+    session.deliver([(delivery(qos=2, identifier=1), client_run(b"4", qos=qos))], NOW, NS, out)
+    while session.unfinished:
+        session.pump(NOW, out)
+    assert [packet.payload for packet in published(out)] == [b"0", b"1", b"2", b"3", b"4"]
 
 
 @pytest.mark.parametrize(("maximum", "kept"), [(0, 5), (5, 5), (3, 3), (1, 1)])
