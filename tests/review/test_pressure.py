@@ -195,3 +195,16 @@ async def test_refused_while_its_session_was_stored(autojump_clock: MockClock) -
             stats = await broker.questions.stats()
             assert stats["live_connections.count"] == 0
         broker.close()
+
+
+async def test_the_answer_to_who_says_all_at_once(autojump_clock: MockClock) -> None:
+    """CONNECT, then the end of its side of the stream at any later moment: CONNACK goes out all the same."""
+    async with open_broker() as running:
+        for steps in range(30):
+            async with await running.broker.connect_stream() as stream:
+                await stream.send_all(joined(5, Connect(f"c{steps}")))
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                assert isinstance(stream, trio.abc.HalfCloseableStream)
+                await stream.send_eof()
+                assert (await stream.receive_some())[:1] == b"\x20"

@@ -7,6 +7,7 @@ looked at and nothing more is sent than what ends it.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from trio_broker.actors.gate import ConnectionInfo
@@ -40,7 +41,7 @@ def _sayable(reason_code: int, packet_name: str) -> int:
     return reason_code if reason_code in PACKET_REASON_CODES[packet_name] else ReasonCode.UNSPECIFIED_ERROR
 
 
-class Connection:
+class Connection(ABC):
     """Base of the socket and the stream connection, which add how bytes are written and how it all ends."""
 
     __slots__ = (
@@ -80,29 +81,29 @@ class Connection:
 
     # -- to be added by the transport ---------------------------------------------------------------------------
 
+    @abstractmethod
     def write(self, data: bytes) -> None:
         """Send without waiting; what the peer does not take yet is kept for it."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def finish(self) -> None:
         """Send what is kept, then close, so that the last packet reaches the peer."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def leave(self) -> None:
         """The peer has said all it had to say: send what is left for it, and close without waiting for it."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def abort(self) -> None:
         """Close at once."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def pause(self) -> None:
         """Read nothing until `resume`."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def resume(self) -> None:
         """Read again."""
-        raise NotImplementedError  # pragma: no cover
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -267,8 +268,11 @@ class Connection:
             self.core.meter.packets_disconnect_sent += 1
             self.core.meter.packets_sent += 1
 
-    def lost(self, reason: str) -> None:
-        """The peer is gone without a DISCONNECT: the will counts [MQTT-3.1.2-8]."""
+    def lost(self, reason: str, *, listening: bool = False) -> None:
+        """The peer is gone without a DISCONNECT: the will counts [MQTT-3.1.2-8].
+
+        `listening`: it only said that it has no more to say, so what is left for it still goes out.
+        """
         if self.over:
             return
         if self.held is not None:
@@ -282,10 +286,10 @@ class Connection:
             log.info("client disconnected: %s: %s", self.name, reason)
         self._tell_actor(Detached(self, ReasonCode.UNSPECIFIED_ERROR, reason))
         self._end()
-        if self.gone is None:
-            self.abort()
-        else:
+        if listening or self.gone is not None:
             self.leave()
+        else:
+            self.abort()
 
     def _stranger_left(self, reason: str) -> None:
         """It ended before its CONNECT was there; that it came and went without a byte interests nobody."""
@@ -370,9 +374,9 @@ class Connection:
     # -- pressure -----------------------------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def is_congested(self) -> bool:
         """Does the peer take too little of what is sent to it?"""
-        raise NotImplementedError  # pragma: no cover
 
     def set_congested(self, session: Session | None) -> None:
         """The peer does not read: the session queues, and we read nothing more from it."""

@@ -48,7 +48,7 @@ class StreamConnection(Connection):
                     await self._read_all()
                     # The peer sends nothing more; what is left for it still goes out.
                     if not self.over:
-                        self.lost("connection closed by peer")
+                        self.lost("connection closed by peer", listening=True)
         except* Exception as faults:
             log.error("fault in the connection of %s", self.name, exc_info=faults)
         finally:
