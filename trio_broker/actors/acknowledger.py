@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_broker.actors.actor import Actor
 from trio_broker.actors.connection import Connection
+from trio_broker.actors.resident import ResidentActor
 from trio_broker.protocol.message import Run
 from trio_broker.session.changes import Answer
 
@@ -24,7 +24,7 @@ log = logging.getLogger("trio_broker.acknowledger")
 MAILBOX = 256
 
 
-class Acknowledger(Actor):
+class Acknowledger(ResidentActor):
     """Takes lists of routed runs."""
 
     def __init__(self, core: Core) -> None:
@@ -39,11 +39,15 @@ class Acknowledger(Actor):
         finally:
             self.end()
 
-    def settle(self, settled: list[Run | Answer]) -> None:
-        """Tell all publishers of these; by others only while this actor is parked, so that the order is kept.
+    def take(self, settled: list[Run | Answer]) -> None:
+        """In the turn of the router, if nothing else waits here."""
+        if self.parked:
+            self.settle(settled)
+        else:
+            self.tell_always(settled)
 
-        A publisher in whose handling a fault shows ends alone.
-        """
+    def settle(self, settled: list[Run | Answer]) -> None:
+        """Tell all publishers of these. A publisher in whose handling a fault shows ends alone."""
         by_publisher: dict[Connection, list[Run | Answer]] = {}
         for run in settled:
             publisher = run.publisher

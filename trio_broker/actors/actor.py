@@ -1,4 +1,4 @@
-"""An actor: a task with a mailbox and state that nobody else touches.
+"""An actor: a mailbox, and state that nobody else touches.
 
 Invariant: a question that was put into a mailbox gets exactly one end: an answer, the error of the actor, `ActorGone`
 when the actor ended first, or `AskTimeout` at its deadline.
@@ -6,12 +6,13 @@ when the actor ended first, or `AskTimeout` at its deadline.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 import trio
 from trio.lowlevel import ParkingLot
 
-from trio_broker.errors import ActorGone, AskTimeout
+from trio_broker.errors import AskTimeout
 
 A = TypeVar("A")
 
@@ -57,38 +58,41 @@ class Question(Generic[A]):
         return self._answer  # type: ignore[return-value]
 
 
-class Actor:
-    """Base of all actors: a bounded mailbox and the ways to put something into it.
+class Fault:
+    """To an actor: a step on its state failed in somebody else's turn; it fails with that error."""
 
-    `parked` is true while the task waits and its mailbox is empty: then a step on its state is as good as a message,
-    for who may take one (see `SessionActor.deliver`).
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class Actor(ABC):
+    """What all actors understand. Those with a task of their own are `ResidentActor`, sessions `OnDemandActor`.
+
+    `parked` is true while the mailbox is empty and no task works on the state: then a step on that state is as good
+    as a message, for who may take one (see `docs/explanation/architecture.md`).
     """
 
-    def __init__(self, name: str, capacity: int) -> None:
-        self.name = name
-        self.parked = False
-        self._send: trio.MemorySendChannel[Any]
-        self._receive: trio.MemoryReceiveChannel[Any]
-        self._send, self._receive = open_mailbox(capacity)
+    __slots__ = ("parked",)
 
+    parked: bool
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Who it is, for errors and the log."""
+
+    @abstractmethod
     def tell(self, message: object) -> None:
-        """Put a message into the mailbox without waiting.
+        """Let the actor handle a message, without waiting.
 
         Raises `trio.WouldBlock` when the mailbox is full, `ActorGone` when the actor has ended.
         """
-        self.parked = False
-        try:
-            self._send.send_nowait(message)
-        except trio.BrokenResourceError:
-            raise ActorGone(self.name) from None
 
+    @abstractmethod
     async def put(self, message: object) -> None:
-        """Put a message into the mailbox, waiting for room: this is how back-pressure reaches the sender."""
-        self.parked = False
-        try:
-            await self._send.send(message)
-        except trio.BrokenResourceError:
-            raise ActorGone(self.name) from None
+        """The same, waiting for room: this is how back-pressure reaches the sender. Raises `ActorGone`."""
 
     async def ask(self, question: Question[A], within: float = DEFAULT_ASK_TIMEOUT) -> A:
         """Put a question and wait for its answer, `within` so many seconds."""
@@ -97,32 +101,16 @@ class Actor:
             return await question.wait()
         raise AskTimeout(f"{self.name} did not answer within {within:g} s")
 
-    async def receive(self) -> Any:
-        """The next message; `parked` while there is none."""
-        try:
-            return self._receive.receive_nowait()
-        except trio.WouldBlock:
-            self.parked = True
-        try:
-            return await self._receive.receive()
-        finally:
-            self.parked = False
-
+    @abstractmethod
     def mailbox_len(self) -> int:
-        return self._receive.statistics().current_buffer_used
+        """How many messages wait."""
 
-    def drain(self) -> list[Any]:
-        """Take out all that is in the mailbox now, without waiting."""
-        items: list[Any] = []
-        while True:
-            try:
-                items.append(self._receive.receive_nowait())
-            except (trio.WouldBlock, trio.EndOfChannel):
-                return items
 
-    def end(self) -> None:
-        """Close the mailbox; questions that are still in it are told that the actor is gone."""
-        for item in self.drain():
-            if isinstance(item, Question):
-                item.fail(ActorGone(self.name))
-        self._receive.close()
+def drain(receive: trio.MemoryReceiveChannel[Any]) -> list[Any]:
+    """Take out all that is in a mailbox now, without waiting."""
+    items: list[Any] = []
+    while True:
+        try:
+            items.append(receive.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return items

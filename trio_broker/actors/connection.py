@@ -179,7 +179,13 @@ class Connection(ABC):
             self.refuse(error)
             return
         self.held = packets[1:]
-        self.core.manager.connect(self, connect)
+        self.core.connecting(self)
+
+    def ask_in(self) -> None:
+        """Ask the session manager for a session."""
+        if not self.over:
+            assert self.connect is not None
+            self.core.manager.connect(self, self.connect)
 
     def attached(self, channel: Channel, actor: SessionActor, step: Step) -> None:
         """The session is there and CONNACK is sent: take what the client sent ahead."""
@@ -332,7 +338,12 @@ class Connection(ABC):
         """Should the actor's mailbox be full, it finds `ended` by itself."""
         self.ended = message
         if self.actor is not None:
-            self.actor.remind(message)
+            self.core.ended(self)
+
+    def tell_ended(self) -> None:
+        """Let the session know how it ended, unless that is taken over by now."""
+        if self.actor is not None and self.ended is not None:
+            self.actor.remind(self.ended)
 
     # -- time ---------------------------------------------------------------------------------------------------
 

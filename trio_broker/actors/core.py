@@ -1,6 +1,7 @@
 """What the actors of one broker share: their addresses, the clock, the limits, the counters.
 
-Invariant: only addresses and read-only settings lie here; the state of an actor stays with the actor.
+Invariant: only addresses and read-only settings lie here, and what a reader's turn is about to hand on; the state of
+an actor stays with the actor.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from trio_broker.store.store import Store
 
 if TYPE_CHECKING:
     from trio_broker.actors.acknowledger import Acknowledger
+    from trio_broker.actors.connection import Connection
     from trio_broker.actors.door import Door
     from trio_broker.actors.local_subscriber import LocalSubscriber
     from trio_broker.actors.metrics import MetricsCollector
@@ -68,12 +70,62 @@ class Core:
         self.poller = None
         self.subscribers: set[LocalSubscriber] = set()
         self.next_message_id = 0
+        self.reading = False
+        self._ended: list[Connection] = []
+        self._connecting: list[Connection] = []
+
+    def begin(self, now: float) -> Step:
+        """A reader's turn begins. What it leads to waits for `hand_on`, so that all of it is in the order of arrival.
+
+        Nothing may be awaited until then.
+        """
+        self.reading = True
+        return self.step(now)
 
     def step(self, now: float) -> Step:
         """A new step of reading; message ids go on from the last one and never back, whatever the clock does."""
         wall_ms = self.clock.wall_ms(now)
         first = wall_ms << 20
         return Step(now, wall_ms, first if first > self.next_message_id else self.next_message_id)
+
+    def hand_on(self, step: Step) -> None:
+        """The end of a step: its work goes to the router, then ends and beginnings of connections to their actors."""
+        self.next_message_id = step.next_message_id
+        self.reading = False
+        if step.routed:
+            self.router.take(step.routed)
+        while self._ended:
+            ended, self._ended = self._ended, []
+            for connection in ended:
+                connection.tell_ended()
+        if self._connecting:
+            connecting, self._connecting = self._connecting, []
+            for connection in connecting:
+                connection.ask_in()
+
+    def ended(self, connection: Connection) -> None:
+        """It ended; while others of the same turn are read, its session hears of it later."""
+        if self.reading:
+            self._ended.append(connection)
+        else:
+            connection.tell_ended()
+
+    def connecting(self, connection: Connection) -> None:
+        """Its CONNECT is there."""
+        if self.reading:
+            self._connecting.append(connection)
+        else:
+            connection.ask_in()
+
+    @property
+    def is_behind(self) -> bool:
+        """Readers should wait for `room` before they take more from their peers."""
+        return self.router.is_behind or self.retainer.is_behind
+
+    async def room(self) -> None:
+        """Return when those who work on what was read have room for more."""
+        await self.router.room()
+        await self.retainer.room()
 
     def message_id(self, wall_ms: int) -> int:
         """The id of one new message from inside the broker."""

@@ -39,7 +39,7 @@ class LocalSubscriber:
         self._bell = trio.Event()
         self._closed = False
 
-    def deliver(self, items: list[tuple[Delivery[Any], Run]]) -> None:
+    def deliver(self, items: list[tuple[Delivery[Any], Run]], now: float, inserted_at_ns: int) -> None:
         """See SessionActor.deliver."""
         self.tell(items)
 

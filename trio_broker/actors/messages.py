@@ -79,13 +79,6 @@ class RetainedPage:
     last: bool
 
 
-@define(eq=False)
-class Fault:
-    """A step on the state of the actor failed; it fails with that error."""
-
-    error: Exception
-
-
 class RoomAgain:
     """The queue has room for more retained messages."""
 

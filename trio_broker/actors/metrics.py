@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_broker.actors.actor import Actor
 from trio_broker.actors.messages import AskMetrics, AskStats
+from trio_broker.actors.resident import ResidentActor
 
 if TYPE_CHECKING:
     from trio_broker.actors.core import Core
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAILBOX = 256
 
 
-class MetricsCollector(Actor):
+class MetricsCollector(ResidentActor):
     def __init__(self, core: Core) -> None:
         super().__init__("metrics collector", MAILBOX)
         self.core = core
@@ -26,7 +26,8 @@ class MetricsCollector(Actor):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         try:
-            async for item in self._receive:
+            while True:
+                item = await self.receive()
                 match item:
                     case AskMetrics():
                         item.answer(self.core.meter.as_dict())

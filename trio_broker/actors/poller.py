@@ -64,45 +64,50 @@ class Poller:
                 await trio.lowlevel.wait_readable(descriptor)
                 events = poll(0, SOCKETS_A_TURN)
                 while events:
-                    now = trio.current_time()
-                    step = core.step(now)
-                    connections = self._connections
-                    end = perf_counter() + LONGEST_TURN
-                    rest = events
-                    while rest:
-                        ready, _ = rest.pop()
-                        connection = connections.get(ready)
-                        if connection is None:
-                            continue
-                        try:
-                            data = connection.sock.recv(BYTES_A_READ)
-                        except BlockingIOError:
-                            continue
-                        except OSError as error:
-                            self._end(connection, error.strerror or str(error))
-                            continue
-                        if not data:
-                            self._end(connection, "connection closed by peer")
-                            continue
-                        if connection.over:
-                            continue  # it lingers only until the peer has read why
-                        try:
-                            connection.received(data, step)
-                        except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
-                            step.out.clear()
-                            connection.crash(error)
-                        if perf_counter() > end:
-                            break
-                    core.next_message_id = step.next_message_id
-                    if step.routed:
-                        await core.router.put(step.routed)
-                    else:
+                    events = self._read(events) or poll(0, SOCKETS_A_TURN)
+                    if core.is_behind:
+                        await core.room()
+                    elif events:
                         await trio.lowlevel.checkpoint()
-                    events = rest or poll(0, SOCKETS_A_TURN)
         finally:
             for connection in list(self._connections.values()):
                 self._end(connection, "the broker ends")
             self._epoll.close()
+
+    def _read(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """One turn: read these sockets and hand on what they sent. Returns those for whom there was no time."""
+        core = self.core
+        connections = self._connections
+        step = core.begin(trio.current_time())
+        end = perf_counter() + LONGEST_TURN
+        left: list[tuple[int, int]] = []
+        # In the order in which they became ready: who says goodbye and comes again does so in this order.
+        for number, (ready, _) in enumerate(events, 1):
+            connection = connections.get(ready)
+            if connection is None:
+                continue
+            try:
+                data = connection.sock.recv(BYTES_A_READ)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._end(connection, error.strerror or str(error))
+                continue
+            if not data:
+                self._end(connection, "connection closed by peer")
+                continue
+            if connection.over:
+                continue  # it lingers only until the peer has read why
+            try:
+                connection.received(data, step)
+            except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
+                step.out.clear()
+                connection.crash(error)
+            if perf_counter() > end:
+                left = events[number:]
+                break
+        core.hand_on(step)
+        return left
 
     @staticmethod
     def _end(connection: SocketConnection, reason: str) -> None:

@@ -36,7 +36,7 @@ async def restore(core: Core) -> None:
                 actor.restore(operation, now)
                 actors[operation.client_id] = actor
                 core.manager.restore(actor)
-                await core.router.put(Online(actor, False))
+                core.router.take([Online(actor, False)])
             case PutSubscription():
                 owner = actors.get(operation.client_id)
                 if owner is None or owner.session is None:
@@ -44,7 +44,7 @@ async def restore(core: Core) -> None:
                 subscription = operation.subscription
                 owner.session.subscriptions[subscription.topic_filter] = subscription
                 change = SubscribeChange(owner, 0, [subscription], [True], [subscription.qos], restored=True)
-                await core.router.put([change])
+                core.router.take([change])
             case PutRetained():
                 message = operation.message
                 core.next_message_id = max(core.next_message_id, message.message_id + 1)

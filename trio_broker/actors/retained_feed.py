@@ -43,6 +43,11 @@ class RetainedFeed:
         """Retained messages are on their way, so live ones have to be noted."""
         return self._expected > 0
 
+    @property
+    def is_done(self) -> bool:
+        """Nothing is on its way, and nothing waits."""
+        return not (self._expected or self._pages or self._asking)
+
     def expect(self, subscriptions: int) -> None:
         """The retainer was asked for the messages of so many new subscriptions."""
         self._expected += subscriptions
@@ -55,13 +60,6 @@ class RetainedFeed:
 
     def take(self, page: RetainedPage) -> None:
         self._pages.append(page)
-
-    def clear(self) -> None:
-        """The session is over."""
-        self._expected = 0
-        self._live.clear()
-        self._pages.clear()
-        self._asking.clear()
 
     def feed(self, session: Session, now: float, inserted_at_ns: int, out: list[bytes]) -> bool:
         """Feed what there is room for; ask for the next page of what is used up. False: the retainer is too busy."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import define
 
-from trio_broker.actors.actor import Actor
 from trio_broker.actors.messages import (
     AskRetained,
     AskRetainedMessage,
@@ -24,6 +23,7 @@ from trio_broker.actors.messages import (
     Retrieve,
 )
 from trio_broker.actors.questions import RetainedRow
+from trio_broker.actors.resident import ResidentActor
 from trio_broker.errors import ActorGone
 from trio_broker.protocol.message import Message, Run
 from trio_broker.routing.retained_trie import RetainedTrie
@@ -50,7 +50,7 @@ class Retrieval:
     messages: Iterator[Message | None]
 
 
-class Retainer(Actor):
+class Retainer(ResidentActor):
     """Owns the retained messages."""
 
     def __init__(self, core: Core) -> None:
@@ -62,7 +62,7 @@ class Retainer(Actor):
         task_status.started()
         try:
             while True:
-                item = await self._receive.receive()
+                item = await self.receive()
                 if type(item) is list:
                     await self._take(item)
                 else:

@@ -1,8 +1,8 @@
 """The topic router: which session gets which message.
 
 Invariant: runs and subscription changes take effect in the order in which they came into the mailbox; a session gets at
-most one item for all that one turn of the router has for it; the router never waits for a session. A session whose task
-is parked takes its item in the router's turn; else it finds it in its mailbox, behind what is there.
+most one item for all that one turn of the router has for it; the router never waits for anybody. A session that is
+parked takes its item in the router's turn; else it finds it in its mailbox, behind what is there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from trio_broker.actors.actor import Actor
 from trio_broker.actors.messages import (
     AskAllSubscriptions,
     AskTopics,
@@ -23,6 +22,7 @@ from trio_broker.actors.messages import (
     Retrieve,
 )
 from trio_broker.actors.questions import SubscriptionRow
+from trio_broker.actors.resident import ResidentActor
 from trio_broker.errors import ActorGone
 from trio_broker.protocol.message import Message, Run
 from trio_broker.routing.delivery import Delivery
@@ -47,8 +47,8 @@ class Recipient(Protocol):
     persistent: bool
     parked: bool
 
-    def deliver(self, items: list[tuple[Delivery[Any], Run]]) -> None:
-        """Take these now; allowed only while `parked`."""
+    def deliver(self, items: list[tuple[Delivery[Any], Run]], now: float, inserted_at_ns: int) -> None:
+        """Take these now; allowed only while `parked`. Trio time, wall clock in nanoseconds."""
 
     def tell(self, message: object) -> None:
         """See Actor.tell."""
@@ -57,7 +57,7 @@ class Recipient(Protocol):
 Touched = dict[Recipient, list[tuple[Delivery[Any], Run]]]
 
 
-class Router(Actor):
+class Router(ResidentActor):
     """Owns the routing table."""
 
     def __init__(self, core: Core) -> None:
@@ -71,26 +71,39 @@ class Router(Actor):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
-        receive = self._receive
         try:
             while True:
-                item = await receive.receive()
-                while True:
-                    if type(item) is list:
-                        for entry in item:
-                            if type(entry) is Run:
-                                self._route(entry)
-                            else:
-                                self._handle(entry)
-                    else:
-                        self._handle(item)
-                    try:
-                        item = receive.receive_nowait()
-                    except trio.WouldBlock:
-                        break
-                await self._hand_on()
+                self._take(await self.receive())
+                while self.mailbox_len():
+                    self._take(self.next_message())
+                self._hand_on()
         finally:
             self.end()
+
+    def take(self, entries: list[Any]) -> None:
+        """Runs, subscription changes and the like; in the turn of whoever brings them if nothing else is to be done."""
+        if self.parked:
+            self.in_turn(self._turn, entries)
+            return
+        try:
+            self.tell_always(entries)
+        except ActorGone:
+            # It failed, and with it the broker, which says so; the sessions and readers are about to be cancelled.
+            log.debug("the router has ended: %d entries are lost", len(entries))
+
+    def _turn(self, entries: list[Any]) -> None:
+        self._take(entries)
+        self._hand_on()
+
+    def _take(self, item: object) -> None:
+        if type(item) is list:
+            for entry in item:
+                if type(entry) is Run:
+                    self._route(entry)
+                else:
+                    self._handle(entry)
+        else:
+            self._handle(item)
 
     # -- messages -----------------------------------------------------------------------------------------------
 
@@ -143,31 +156,32 @@ class Router(Actor):
             share = Run(run.topic_name, run.qos, run.retain, run.origin, part, run.plain)
             self._touched.setdefault(delivery.recipient, []).append((delivery, share))
 
-    async def _hand_on(self) -> None:
+    def _hand_on(self) -> None:
         """What this turn has gathered goes to sessions, publishers and the retainer, one item each."""
+        core = self.core
         touched = self._touched
         if touched:
             self._touched = {}
+            clock = core.clock
+            now = clock.now()
+            inserted_at_ns = clock.wall_ns(now)
             for recipient, items in touched.items():
-                self._deliver(recipient, items)
-        for question, counts in self._answers:
-            question.answer(counts)
-        self._answers.clear()
-        core = self.core
+                if recipient.parked:
+                    recipient.deliver(items, now, inserted_at_ns)
+                else:
+                    self._tell_items(recipient, items)
+        if self._answers:
+            for question, counts in self._answers:
+                question.answer(counts)
+            self._answers.clear()
         if self._settled:
             settled, self._settled = self._settled, []
-            if core.acknowledger.parked:
-                core.acknowledger.settle(settled)
-            else:
-                await core.acknowledger.put(settled)
+            core.acknowledger.take(settled)
         if self._retaining:
             retaining, self._retaining = self._retaining, []
-            await core.retainer.put(retaining)
+            core.retainer.tell_always(retaining)
 
-    def _deliver(self, recipient: Recipient, items: list[tuple[Delivery[Any], Run]]) -> None:
-        if recipient.parked:
-            recipient.deliver(items)
-            return
+    def _tell_items(self, recipient: Recipient, items: list[tuple[Delivery[Any], Run]]) -> None:
         try:
             recipient.tell(items)
         except ActorGone:
@@ -182,7 +196,7 @@ class Router(Actor):
         """What was routed before must arrive before what comes now."""
         items = self._touched.pop(recipient, None)
         if items is not None:
-            self._deliver(recipient, items)
+            self._tell_items(recipient, items)
 
     # -- everything else ----------------------------------------------------------------------------------------
 

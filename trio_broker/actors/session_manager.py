@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_broker.access.authentication import ACCEPTED_ANONYMOUS, Credentials, Verdict
-from trio_broker.actors.actor import Actor
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import AskActor, AskActors, Attach, ConnectRequest, Decided, SessionEnded, ShutDown
+from trio_broker.actors.resident import ResidentActor
 from trio_broker.actors.session_actor import SessionActor
 from trio_broker.errors import ActorGone, ProtocolError
 from trio_broker.protocol.packets import Connect
@@ -40,7 +40,7 @@ def _from_certificate(part: str, info: ConnectionInfo) -> str | None:
 MAILBOX = 100_000
 
 
-class SessionManager(Actor):
+class SessionManager(ResidentActor):
     """Owns the registry of session actors; new ones run in the sessions' nursery."""
 
     def __init__(self, core: Core) -> None:
@@ -54,11 +54,18 @@ class SessionManager(Actor):
         task_status.started()
         try:
             while True:
-                self._handle(await self._receive.receive())
+                self._handle(await self.receive())
         finally:
             self.end()
 
     # -- told by others -----------------------------------------------------------------------------------------
+
+    def tell(self, message: object) -> None:
+        """Handled at once, in the turn of whoever tells, where there is nothing else to do."""
+        if self.parked:
+            self.in_turn(self._handle, message)
+        else:
+            super().tell(message)
 
     def connect(self, connection: Connection, connect: Connect) -> None:
         """A connection brought a CONNECT that is well-formed and within the limits."""
@@ -84,7 +91,7 @@ class SessionManager(Actor):
     def restore(self, actor: SessionActor) -> None:
         """A session from the store, before the task runs."""
         self._actors[actor.client_id] = actor
-        self.core.sessions_nursery.start_soon(actor.run)
+        self._count()
 
     # -- the task -----------------------------------------------------------------------------------------------
 
@@ -213,11 +220,9 @@ class SessionManager(Actor):
         actor = self._actors.get(item.client_id)
         if actor is not None and self._tell(actor, item):
             return
-        actor = SessionActor(self.core, item.client_id)
-        actor.tell(item)
-        self._actors[item.client_id] = actor
+        actor = self._actors[item.client_id] = SessionActor(self.core, item.client_id)
         self._count()
-        self.core.sessions_nursery.start_soon(actor.run)
+        actor.tell(item)
 
     @staticmethod
     def _tell(actor: SessionActor, item: object) -> bool:

@@ -1,12 +1,13 @@
 """What a session actor shows of itself when it is asked.
 
-Invariant: read only; called by the actor in its own task.
+Invariant: read only; called by the actor within its step.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trio_broker.actors.messages import AskInfo, AskQueue, AskSubscriptions
 from trio_broker.protocol.packets import MQTT31
 from trio_broker.session.info import QueuedMessage, QueuePage, SessionInfo
 from trio_broker.session.outgoing import Outgoing
@@ -14,6 +15,19 @@ from trio_broker.session.session import Session
 
 if TYPE_CHECKING:
     from trio_broker.actors.session_actor import SessionActor
+
+
+def show(actor: SessionActor, question: AskInfo | AskQueue | AskSubscriptions) -> None:
+    """Answer a question about the session."""
+    session = actor.session
+    assert session is not None
+    match question:
+        case AskInfo():
+            question.answer(session_info(actor))
+        case AskQueue():
+            question.answer(queue_page(session, question.which, question.after, question.limit))
+        case AskSubscriptions():
+            question.answer(list(session.subscriptions.values()))
 
 
 def session_info(actor: SessionActor) -> SessionInfo:

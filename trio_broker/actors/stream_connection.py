@@ -74,17 +74,15 @@ class StreamConnection(Connection):
                 return
             if self.over:
                 continue
-            step = core.step(core.clock.now())
+            step = core.begin(core.clock.now())
             try:
                 self.received(bytes(data), step)
             except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
                 step.out.clear()
                 self.crash(error)
-            core.next_message_id = step.next_message_id
-            if step.routed:
-                # What was taken from the peer is handed on, also when this was the last of it.
-                with trio.CancelScope(shield=True):
-                    await core.router.put(step.routed)
+            core.hand_on(step)
+            if core.is_behind:
+                await core.room()
 
     async def _write_all(self) -> None:
         timeout = self.info.send_timeout

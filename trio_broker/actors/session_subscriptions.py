@@ -1,0 +1,70 @@
+"""How a session's subscriptions change: SUBACK for what the router has done, and what an administrator wants.
+
+Invariant: called by the session's actor, within its step; SUBACK and UNSUBACK leave after the router knows the change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trio_broker.actors.messages import SubscribeFor, UnsubscribeFor
+from trio_broker.protocol.encode import encode
+from trio_broker.protocol.packets import SubAck, UnsubAck
+from trio_broker.protocol.reason_codes import ReasonCode
+from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
+
+if TYPE_CHECKING:
+    from trio_broker.actors.session_actor import SessionActor
+
+
+def subscribed(actor: SessionActor, change: SubscribeChange) -> None:
+    """The router knows the filters: SUBACK [MQTT-3.8.4-1, 3.8.4-6]."""
+    meter = actor.core.meter
+    meter.client_subscribe += sum(subscription is not None for subscription in change.subscriptions)
+    retrievals = len(change.retrievals())
+    if retrievals:
+        actor.expect_retained(retrievals)
+    if not change.packet_identifier or change.connection is not actor.connection or actor.terms is None:
+        return
+    if _answer(actor, SubAck(change.packet_identifier, change.reason_codes)):
+        meter.packets_suback_sent += 1
+
+
+def unsubscribed(actor: SessionActor, change: UnsubscribeChange) -> None:
+    """The router has dropped the filters: UNSUBACK [MQTT-3.10.4-4]."""
+    meter = actor.core.meter
+    meter.client_unsubscribe += len(change.topic_filters)
+    if not change.packet_identifier or change.connection is not actor.connection or actor.terms is None:
+        return
+    if _answer(actor, UnsubAck(change.packet_identifier, change.reason_codes)):
+        meter.packets_unsuback_sent += 1
+
+
+def _answer(actor: SessionActor, packet: SubAck | UnsubAck) -> bool:
+    """False: it is too large for the client and cannot be left out, so the connection ends [MQTT-3.1.2-24]."""
+    assert actor.terms is not None
+    frame = encode(packet, actor.terms.level)
+    if len(frame) > actor.terms.maximum_packet_size:
+        assert actor.connection is not None
+        actor.connection.fail(ReasonCode.PACKET_TOO_LARGE, "its answer is larger than its maximum packet size")
+        return False
+    actor.write([frame])
+    actor.count_packet()
+    return True
+
+
+def subscribe_for(actor: SessionActor, item: SubscribeFor) -> None:
+    """Subscribe on behalf of the client; there is no SUBACK."""
+    assert actor.session is not None
+    subscription = item.subscription
+    existed = subscription.topic_filter in actor.session.subscriptions
+    actor.session.subscriptions[subscription.topic_filter] = subscription
+    actor.core.router.take([SubscribeChange(actor, 0, [subscription], [existed], [subscription.qos])])
+    item.answer(True)
+
+
+def unsubscribe_for(actor: SessionActor, item: UnsubscribeFor) -> None:
+    assert actor.session is not None
+    if actor.session.subscriptions.pop(item.topic_filter, None) is not None:
+        actor.core.router.take([UnsubscribeChange(actor, 0, [item.topic_filter], [ReasonCode.SUCCESS])])
+    item.answer(True)
