@@ -47,7 +47,7 @@ IN_A_CLIENT = [
     pytest.param(Channel, "handle", says_boom, trigger_publish, id="channel"),
     pytest.param(Channel, "_handle_subscribe", lambda packet, step: packet.filters[0].topic_filter == "boom",
                  trigger_subscribe, id="subscribe"),
-    pytest.param(Session, "handle_puback", lambda identifier, *_: identifier == 9, trigger_puback, id="puback"),
+    pytest.param(Session, "handle_pubacks", lambda identifiers, *_: 9 in identifiers, trigger_puback, id="puback"),
 ]  # fmt: skip
 
 

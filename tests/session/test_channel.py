@@ -241,9 +241,7 @@ def test_receive_maximum_over_several_reads() -> None:
     """QoS 1 counts until it is acknowledged, QoS 2 until PUBREL."""
     channel = make_channel(Limits(max_awaiting_rel=3))
     step = handle(channel, publish("t", b"", 1, 1), publish("t", b"", 2, 2), publish("t", b"", 1, 3))
-    out: list[bytes] = []
-    for run in step.routed:
-        channel.acknowledge(run, out)
+    out = [channel.acknowledge(run) for run in step.routed]
     assert sum(isinstance(packet, PubAck | PubRec) for packet in decoded(out)) == 3
     handle(channel, publish("t", b"", 1, 4), publish("t", b"", 1, 5))
     assert refused(channel, publish("t", b"", 2, 6))[0] == 0x93
@@ -264,8 +262,7 @@ def test_acknowledge(level: int, qos: int, matched: int, count: int) -> None:
     channel = make_channel(level=level)
     (run,) = handle(channel, *(publish("t", b"", qos, number) for number in range(1, count + 1))).routed
     run.matched = matched
-    out: list[bytes] = []
-    channel.acknowledge(run, out)
+    out = [channel.acknowledge(run)]
     kind = PubAck if qos == 1 else PubRec
     code = 0x10 if level == 5 and not matched else 0
     assert decoded(out, level) == [kind(number, code) for number in range(1, count + 1)]
@@ -279,9 +276,7 @@ def test_a_copy_of_an_open_message() -> None:
     first = publish("t", b"x", 2, 7)
     step = handle(channel, first, first, publish("t", b"y", 2, 8))
     assert [type(entry) for entry in step.routed] == [Run, Answer, Run]
-    answers: list[bytes] = []
-    for entry in step.routed:
-        channel.acknowledge(entry, answers)
+    answers = [channel.acknowledge(entry) for entry in step.routed]
     assert [getattr(packet, "packet_identifier", 0) for packet in decoded(answers)] == [7, 7, 8]
     step = handle(channel, PubRel(7), first)
     assert len(runs(step)) == 1
@@ -312,10 +307,7 @@ def test_not_authorized(level: int, qos: int) -> None:
     topics = ["a", "no", "a", "a", "no"]
     step = handle(channel, *(publish(topic, b"", qos, number) for number, topic in enumerate(topics, 1)))
     assert [topic for topic, _, _, payloads in runs(step) for _ in payloads] == ["a", "a", "a"]
-    answers: list[bytes] = []
-    for entry in step.routed:
-        if qos:
-            channel.acknowledge(entry, answers)
+    answers = [channel.acknowledge(entry) for entry in step.routed if qos]
     seen = [
         (getattr(packet, "packet_identifier", 0), getattr(packet, "reason_code", 0))
         for packet in decoded(answers, level)

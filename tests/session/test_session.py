@@ -166,9 +166,9 @@ def test_acknowledged_while_it_waits_to_be_sent_again(qos: int) -> None:
     assert [packet.payload for packet in published(out)] == [b"0"]
     out = []
     if qos == 1:
-        session.handle_puback(2, NOW, out)
+        session.handle_pubacks([2], NOW, out)
         assert out == []
-        session.handle_puback(1, NOW, out)
+        session.handle_pubacks([1], NOW, out)
     else:
         session.handle_pubrec(2, 0x80, NOW, out)
         assert out == []
@@ -182,7 +182,7 @@ def test_what_a_pubrec_of_the_wrong_kind_does() -> None:
     session.deliver(
         [(delivery(qos=2), client_run(b"1", qos=1)), (delivery(qos=2), client_run(b"2", qos=2))], NOW, NS, []
     )
-    assert not session.handle_puback(2, NOW, [])
+    assert not session.handle_pubacks([2], NOW, [])
     assert not session.handle_pubrec(1, 0, NOW, [])
     out: list[bytes] = []
     session.handle_pubcomp(2, NOW, out)
@@ -212,7 +212,7 @@ def test_identifiers_are_not_given_twice() -> None:
     assert sorted(session.inflight.copies) == list(range(1, 65_536))
     assert len(session.mqueue) == 5
     out: list[bytes] = []
-    session.handle_puback(40_000, NOW, out)
+    session.handle_pubacks([40_000], NOW, out)
     assert [packet.packet_identifier for packet in published(out, 4)] == [40_000]
 
 
@@ -243,7 +243,7 @@ def test_acknowledgements_do_not_add_up_to_one_large_piece() -> None:
     session.congested = False
     out: list[bytes] = []
     for identifier in (1, 2, 3, 4):
-        session.handle_puback(identifier, NOW, out)
+        session.handle_pubacks([identifier], NOW, out)
     assert session.unfinished
     assert sum(map(len, out)) < 2 * session_module.PUMP_SIZE + 600_000
 

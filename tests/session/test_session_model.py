@@ -127,7 +127,7 @@ class SessionModel(RuleBasedStateMachine):
         out: list[bytes] = []
         if self.qos_of[self.open[identifier]] == 1:
             self.finish(identifier)
-            assert self.session.handle_puback(identifier, NOW, out)
+            assert self.session.handle_pubacks([identifier], NOW, out)
         elif identifier in self.released:
             self.finish(identifier)
             self.session.handle_pubcomp(identifier, NOW, out)
@@ -152,7 +152,7 @@ class SessionModel(RuleBasedStateMachine):
             return
         out: list[bytes] = []
         if kind is PubAck:
-            assert self.session.handle_puback(identifier, NOW, out)
+            assert self.session.handle_pubacks([identifier], NOW, out)
         elif kind is PubRec:
             assert self.session.handle_pubrec(identifier, 0, NOW, out)
             assert [packet.packet_identifier for packet in decoded(out, self.level)] == [identifier]  # type: ignore[union-attr]

@@ -7,16 +7,16 @@ Invariant: a PUBACK or PUBREC leaves when the promise it stands for is true, in 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 
-from trio_broker.actors.connection import Connection
 from trio_broker.actors.resident import ResidentActor
 from trio_broker.protocol.message import Run
 from trio_broker.session.changes import Answer
 
 if TYPE_CHECKING:
+    from trio_broker.actors.connection import Connection
     from trio_broker.actors.core import Core
 
 log = logging.getLogger("trio_broker.acknowledger")
@@ -50,8 +50,7 @@ class Acknowledger(ResidentActor):
         """Tell all publishers of these. A publisher in whose handling a fault shows ends alone."""
         by_publisher: dict[Connection, list[Run | Answer]] = {}
         for run in settled:
-            publisher = run.publisher
-            assert isinstance(publisher, Connection)
+            publisher = cast("Connection", run.publisher)
             runs = by_publisher.get(publisher)
             if runs is None:
                 by_publisher[publisher] = [run]

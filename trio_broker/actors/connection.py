@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import Detached
 from trio_broker.errors import ProtocolError
+from trio_broker.protocol.decode_acknowledge import pubacks
 from trio_broker.protocol.decoder import Decoder
 from trio_broker.protocol.encode import encode
 from trio_broker.protocol.message import Run
@@ -109,52 +110,78 @@ class Connection(ABC):
 
     def received(self, data: bytes, step: Step) -> None:
         """Take bytes from the peer. Work for the router is left in `step.routed`."""
-        meter = self.core.meter
-        meter.bytes_received += len(data)
+        channel = self.channel
+        if channel is None:
+            self._early(data, step)
+            return
+        size = len(data)
+        self.core.meter.bytes_received += size
+        stats = channel.session.stats
+        stats.recv_oct += size
+        stats.recv_cnt += 1
         decoder = self.decoder
+        if data[0] == 0x40 and not decoder.pending and decoder.error is None:
+            identifiers = pubacks(data)
+            if identifiers is not None:
+                self.last_packet_at = step.now
+                try:
+                    channel.handle_pubacks(identifiers, step)
+                except ProtocolError as broken:
+                    self._handled(step, broken)
+                else:
+                    self._handled(step)
+                return
         packets = decoder.feed(data)
         if packets:
             self.last_packet_at = step.now
-        channel = self.channel
-        if channel is not None:
-            stats = channel.session.stats
-            stats.recv_oct += len(data)
-            stats.recv_cnt += 1
             self.handle(packets, step)
-            return
+        elif decoder.error is not None:
+            self._handled(step)
+
+    def _early(self, data: bytes, step: Step) -> None:
+        """Before there is a session: CONNECT, and what follows it without waiting for the answer."""
+        self.core.meter.bytes_received += len(data)
         self.early += len(data)
+        packets = self.decoder.feed(data)
         if packets:
+            self.last_packet_at = step.now
             if self.held is not None:
                 self.held.extend(packets)
                 if len(self.held) > MAX_HELD_PACKETS or self.early > MAX_HELD_BYTES:
                     self.pause()
                 return  # an error further on has to wait, too
             self._first(packets, step)
-        elif decoder.error is not None and self.held is None:
-            self.refuse(decoder.error)
+        elif self.decoder.error is not None and self.held is None:
+            self.refuse(self.decoder.error)
 
     def handle(self, packets: list[Packet], step: Step) -> None:
         """Give packets to the channel; then what it answers to the peer."""
         channel = self.channel
         assert channel is not None
-        error: ProtocolError | None = None
-        if packets:
-            try:
-                channel.handle(packets, step)
-            except ProtocolError as broken:
-                error = broken
-            out = step.out
-            if out:
-                self.write(out[0] if len(out) == 1 else b"".join(out))
-                out.clear()
-            actor = self.actor
-            if actor is not None:
-                if actor.hungry:
-                    actor.check_room()
-                if not actor.watching_rel and channel.session.awaiting_rel:
-                    actor.watch_awaiting_rel()
-                if channel.session.unfinished:
-                    actor.tell_drained(self)
+        try:
+            channel.handle(packets, step)
+        except ProtocolError as broken:
+            self._handled(step, broken)
+        else:
+            self._handled(step)
+
+    def _handled(self, step: Step, error: ProtocolError | None = None) -> None:
+        """What comes of the packets besides work for the router."""
+        channel = self.channel
+        assert channel is not None
+        out = step.out
+        if out:
+            self.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+        actor = self.actor
+        session = channel.session
+        if actor is not None:
+            if actor.hungry:
+                actor.check_room()
+            if session.awaiting_rel and not actor.watching_rel:
+                actor.watch_awaiting_rel()
+            if session.unfinished:
+                actor.tell_drained(self)
         if channel.ended is not None:
             self._goodbye(channel.ended)
             return
@@ -222,10 +249,8 @@ class Connection(ABC):
         channel = self.channel
         if channel is None or self.over:
             return  # the client will send them again
-        out: list[bytes] = []
-        for run in runs:
-            channel.acknowledge(run, out)
-        self.write(b"".join(out))
+        frames = [channel.acknowledge(run) for run in runs]
+        self.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
@@ -250,7 +275,6 @@ class Connection(ABC):
             if level == MQTT5 or self.connect is not None or error.reason_code == 0x84:
                 self.write(encode(ConnAck(_sayable(error.reason_code, "CONNACK")), level))
                 meter.packets_connack_sent += 1
-                meter.packets_sent += 1
             meter.packets_connack_error += 1
             meter.client_connack += 1
             if error.reason_code in (0x86, 0x87):
@@ -272,7 +296,6 @@ class Connection(ABC):
         if self.channel is not None and self.channel.level == MQTT5 and not self.over:
             self.write(encode(Disconnect(_sayable(reason_code, "DISCONNECT_BY_SERVER")), MQTT5))
             self.core.meter.packets_disconnect_sent += 1
-            self.core.meter.packets_sent += 1
 
     def lost(self, reason: str, *, listening: bool = False) -> None:
         """The peer is gone without a DISCONNECT: the will counts [MQTT-3.1.2-8].

@@ -160,7 +160,6 @@ class Management:
             plain = not new.properties and interval is None
             runs.append(Run(new.topic_name, new.qos, new.retain, origin, [message], plain))
         meter = core.meter
-        meter.messages_received += len(runs)
         meter.messages_qos0_received += sum(run.qos == 0 for run in runs)
         meter.messages_qos1_received += sum(run.qos == 1 for run in runs)
         meter.messages_qos2_received += sum(run.qos == 2 for run in runs)

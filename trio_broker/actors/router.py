@@ -124,9 +124,10 @@ class Router(ResidentActor):
         run.matched = matched = len(plan.deliveries) + len(plan.groups)
         for group in plan.groups:
             self._share(group, run)
-        count = len(run)
         core = self.core
         meter = core.meter
+        packets = run.packets
+        count = len(run) if packets is None else len(packets)
         meter.messages_publish += count
         if not matched:
             meter.messages_dropped += count

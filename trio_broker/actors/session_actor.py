@@ -300,7 +300,6 @@ class SessionActor(OnDemandActor):
 
     def count_packet(self) -> None:
         """A packet other than PUBLISH goes out."""
-        self.core.meter.packets_sent += 1
         if self.session is not None:
             self.session.stats.send_pkt += 1
 

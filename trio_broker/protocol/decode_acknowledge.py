@@ -5,6 +5,8 @@ Invariant: length 2 (code 0, no properties) is read for every level, anything lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from struct import unpack
 from typing import Final, TypeVar
 
 from trio_broker.protocol.packets import MQTT5, NO_PROPERTIES, PubAck, PubComp, PubRec, PubRel
@@ -29,6 +31,25 @@ def decode_packet_identifier(data: bytes, position: int, end: int) -> tuple[int,
     if not packet_identifier:
         raise broken_rule("a packet identifier is 0")  # [MQTT-2.2.1-3]
     return packet_identifier, position
+
+
+def pubacks(data: bytes) -> Sequence[int] | None:
+    """The packet identifiers in bytes that are nothing but whole PUBACKs of length 2; None where they are not.
+
+    What a subscriber with QoS 1 sends all day; for all else, wrong bytes as well, there is the decoder.
+    """
+    size = len(data)
+    if size == 4:
+        if data[1] != 2 or data[0] != 0x40:
+            return None
+        packet_identifier = data[2] << 8 | data[3]
+        return (packet_identifier,) if packet_identifier else None
+    if size & 3:
+        return None
+    words = unpack(f">{size >> 2}I", data)
+    if min(words) <= 0x4002_0000 or max(words) > 0x4002_FFFF:
+        return None
+    return [word & 0xFFFF for word in words]
 
 
 def decode_puback(data: bytes, position: int, end: int, level: int, server: bool) -> PubAck:

@@ -46,14 +46,14 @@ class Message(msgspec.Struct, gc=False, eq=False):
         return -int((now - self.expires_at) // 1)
 
 
-@define(eq=False)
-class Run:
+class Run(msgspec.Struct, gc=False, eq=False):
     """Messages of one publisher with one topic, one QoS and one retain flag, in their order.
 
     `packets` are the PUBLISHes a client sent (None for messages from inside the broker); `level` (4 or 5, 4 stands for
     3.1 too) is what their frames were written in. A plain run has no properties and no expiry in any of its messages:
     its frames do not depend on the time, and its `Message` objects are made only when somebody has to keep one.
-    `frames4` and `frames5` cache the joined QoS 0 packets of the run with RETAIN 0. `publisher` is the connection that
+    `frames4` and `frames5` cache the joined QoS 0 packets of the run with RETAIN 0, `head` what packets with QoS begin
+    with (`head_key` says which). `publisher` is the connection that
     waits for acknowledgements when `qos` is above 0; the router fills in `matched`, the number of sessions the run
     went to.
     """
@@ -72,6 +72,8 @@ class Run:
     matched: int = 0
     frames4: bytes | None = None
     frames5: bytes | None = None
+    head_key: int = -1
+    head: bytes = b""
 
     def __len__(self) -> int:
         if self.packets is not None:
@@ -85,9 +87,23 @@ class Run:
         if messages is None:
             topic_name, qos, retain, origin = self.topic_name, self.qos, self.retain, self.origin
             publish_at = self.publish_at
+            packets = self.packets or ()
+            if len(packets) == 1:
+                message = Message(
+                    topic_name,
+                    packets[0].payload,
+                    qos,
+                    retain,
+                    self.first_message_id,
+                    origin,
+                    publish_at,
+                    NO_PROPERTIES,
+                )
+                messages = self._messages = [message]
+                return messages
             messages = self._messages = [
                 Message(topic_name, packet.payload, qos, retain, message_id, origin, publish_at, NO_PROPERTIES)
-                for message_id, packet in enumerate(self.packets or (), self.first_message_id)
+                for message_id, packet in enumerate(packets, self.first_message_id)
             ]
         return messages
 

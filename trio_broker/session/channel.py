@@ -64,6 +64,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_lazy",
         "aliases",
         "authorize_publish",
         "authorize_subscribe",
@@ -101,6 +102,7 @@ class Channel:
         self.publisher = publisher
         self.authorize_publish = authorize_publish
         self.authorize_subscribe = authorize_subscribe
+        self._lazy = self.limits.message_expiry_interval is None  # plain messages need not be made yet
         self.aliases: dict[int, str] | None = None
         # Below 5.0 there is no way to announce a maximum, so there is none [MQTT-3.3.4-7].
         self.receive_maximum = (self.limits.max_awaiting_rel if self.level == MQTT5 else 0) or 65535
@@ -110,27 +112,62 @@ class Channel:
 
     def handle(self, packets: Sequence[Packet], step: Step) -> None:
         """Take packets in order. Raises ProtocolError; `ended` is set when the client says goodbye."""
-        self.session.stats.recv_pkt += len(packets)
-        self.meter.packets_received += len(packets)
-        first = len(step.routed)
-        try:
+        count = len(packets)
+        self.session.stats.recv_pkt += count
+        self.meter.packets_received += count
+        if count != 1 or not self._take_one(packets, step):
             self._handle(packets, step)
-        finally:
-            if len(step.routed) > first:
-                self._count_received(step.routed, first)
 
-    def _count_received(self, routed: list[Any], first: int) -> None:
-        for index in range(first, len(routed)):
-            run = routed[index]
-            if type(run) is Run:
-                self._count_publishes(run.qos, len(run))
+    def _take_one(self, packets: Sequence[Packet], step: Step) -> bool:
+        """One plain PUBLISH and no more, which is what most reads bring. False: it is something else."""
+        packet = packets[0]
+        if type(packet) is not Publish:
+            return False
+        qos = packet.qos
+        if qos > 1 or packet.properties is not NO_PROPERTIES or not self._lazy:
+            return False
+        if qos and self.unacknowledged + len(self.session.awaiting_rel) >= self.receive_maximum:
+            return False
+        topic = packet.topic_name
+        self._check_publish(packet, topic)
+        if self.authorize_publish is not None and not self.authorize_publish(topic):
+            self._refuse_publish(packet, step)
+            return True
+        message_id = step.next_message_id
+        step.next_message_id = message_id + 1
+        level = 5 if self.level == MQTT5 else 4
+        wall_ms = step.wall_ms
+        step.routed.append(
+            Run(
+                topic, qos, packet.retain, self.origin, None, True, [packet], level, self.publisher, message_id, wall_ms
+            )
+        )
+        meter = self.meter
+        meter.packets_publish_received += 1
+        if qos:
+            self.unacknowledged += 1
+            meter.messages_qos1_received += 1
+            self.session.stats.recv_msg_qos1 += 1
+        else:
+            meter.messages_qos0_received += 1
+            self.session.stats.recv_msg_qos0 += 1
+        return True
+
+    def handle_pubacks(self, packet_identifiers: Sequence[int], step: Step) -> None:
+        """The same for PUBACKs without reason codes."""
+        count = len(packet_identifiers)
+        self.session.stats.recv_pkt += count
+        meter = self.meter
+        meter.packets_received += count
+        meter.packets_puback_received += count
+        if not self.session.handle_pubacks(packet_identifiers, step.now, step.out):
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "PUBACK for a QoS 2 message")
 
     def _count_publishes(self, qos: int, count: int) -> None:
         """PUBLISHes that came in, whatever becomes of them."""
         meter = self.meter
         stats = self.session.stats
         meter.packets_publish_received += count
-        meter.messages_received += count
         if qos == 0:
             meter.messages_qos0_received += count
             stats.recv_msg_qos0 += count
@@ -144,7 +181,7 @@ class Channel:
     def _handle(self, packets: Sequence[Packet], step: Step) -> None:
         run: Run | None = None
         append: Callable[[Publish], None] | None = None
-        lazy = self.limits.message_expiry_interval is None
+        lazy = self._lazy
         try:
             for packet in packets:
                 if type(packet) is Publish:
@@ -211,17 +248,20 @@ class Channel:
         if run.first_message_id:
             return  # an error came between: it is complete already
         error: ProtocolError | None = None
+        packets = run.packets
+        assert packets is not None
         if run.qos == 1:
-            assert run.packets is not None
-            room = max(0, self.receive_maximum - self.unacknowledged - len(self.session.awaiting_rel))
-            if len(run.packets) > room:
-                self.meter.packets_publish_dropped += len(run.packets) - room
-                del run.packets[room:]
+            room = self.receive_maximum - self.unacknowledged - len(self.session.awaiting_rel)
+            if len(packets) > room:
+                room = max(0, room)
+                self.meter.packets_publish_dropped += len(packets) - room
+                del packets[room:]
                 if not run.plain:
                     del run.messages[room:]
                 error = self._too_many()
-            self.unacknowledged += len(run.packets)
+            self.unacknowledged += len(packets)
         step.next_message_id = run.number(step.next_message_id)
+        self._count_publishes(run.qos, len(packets))
         if error is not None:
             raise error
 
@@ -236,14 +276,13 @@ class Channel:
 
     def _check_publish(self, packet: Publish, topic: str) -> None:
         """What the server announced it does not do [MQTT-3.2.2-9, 3.2.2-13]; deep topics."""
-        if packet.qos > self.limits.max_qos_allowed:
+        limits = self.limits
+        if packet.qos > limits.max_qos_allowed:
             raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, f"PUBLISH with QoS {packet.qos}")
-        if packet.retain and not self.limits.retain_available:
+        if packet.retain and not limits.retain_available:
             raise ProtocolError(ReasonCode.RETAIN_NOT_SUPPORTED, "PUBLISH with RETAIN")
-        if topic.count("/") >= self.limits.max_topic_levels:
-            raise ProtocolError(
-                ReasonCode.TOPIC_NAME_INVALID, f"topic of more than {self.limits.max_topic_levels} levels"
-            )
+        if topic.count("/") >= limits.max_topic_levels:
+            raise ProtocolError(ReasonCode.TOPIC_NAME_INVALID, f"topic of more than {limits.max_topic_levels} levels")
 
     def _resolve_alias(self, packet: Publish) -> str:
         """The topic name a PUBLISH means [MQTT-3.3.2-7 to 3.3.2-12]."""
@@ -337,55 +376,48 @@ class Channel:
             reason_code = ReasonCode.NOT_AUTHORIZED if self.level == MQTT5 else ReasonCode.SUCCESS
             step.routed.append(Answer(self.publisher, packet.qos, packet.packet_identifier, reason_code))
 
-    def acknowledge(self, run: Run | Answer, out: list[bytes]) -> None:
+    def acknowledge(self, run: Run | Answer) -> bytes:
         """The run has been routed (and stored where it must be): PUBACK or PUBREC for each [MQTT-3.3.4-1]."""
         if isinstance(run, Answer):
-            self._acknowledge_one(run, out)
-            return
+            return self._acknowledge_one(run)
         packets = run.packets
-        if packets is None:
-            return
+        assert packets is not None
         count = len(packets)
-        first = 0x40 if run.qos == 1 else 0x50
-        if run.matched == 0 and self.level == MQTT5:
-            head = bytes((first, 3))
-            out.extend([head + packet.packet_identifier.to_bytes(2, "big") + b"\x10" for packet in packets])
-        elif count == 1:
-            out.append((first << 24 | 2 << 16 | packets[0].packet_identifier).to_bytes(4, "big"))
-        else:
-            # Four bytes each, written in one go.
-            head_word = first << 24 | 2 << 16
-            out.append(pack(f">{count}I", *[head_word | packet.packet_identifier for packet in packets]))
-        meter = self.meter
-        meter.packets_sent += count
         self.session.stats.send_pkt += count
         if run.qos == 1:
+            first = 0x40
             self.unacknowledged -= count
-            meter.packets_puback_sent += count
+            self.meter.packets_puback_sent += count
         else:
-            meter.packets_pubrec_sent += count
+            first = 0x50
+            self.meter.packets_pubrec_sent += count
+        if run.matched == 0 and self.level == MQTT5:
+            head = bytes((first, 3))
+            return b"".join([head + packet.packet_identifier.to_bytes(2, "big") + b"\x10" for packet in packets])
+        head_word = first << 24 | 2 << 16
+        if count == 1:
+            return (head_word | packets[0].packet_identifier).to_bytes(4, "big")
+        # Four bytes each, written in one go.
+        return pack(f">{count}I", *[head_word | packet.packet_identifier for packet in packets])
 
-    def _acknowledge_one(self, answer: Answer, out: list[bytes]) -> None:
-        self.meter.packets_sent += 1
+    def _acknowledge_one(self, answer: Answer) -> bytes:
         self.session.stats.send_pkt += 1
         if answer.qos == 1:
             self.meter.packets_puback_sent += 1
-            out.append(puback(answer.packet_identifier, answer.reason_code))
-        else:
-            self.meter.packets_pubrec_sent += 1
-            out.append(pubrec(answer.packet_identifier, answer.reason_code))
+            return puback(answer.packet_identifier, answer.reason_code)
+        self.meter.packets_pubrec_sent += 1
+        return pubrec(answer.packet_identifier, answer.reason_code)
 
     # -- everything else ----------------------------------------------------------------------------------------
 
     def _answer(self, frame: bytes, step: Step) -> None:
         step.out.append(frame)
-        self.meter.packets_sent += 1
         self.session.stats.send_pkt += 1
 
     def _handle_other(self, packet: Packet, step: Step) -> None:
         if isinstance(packet, PubAck):
             self.meter.packets_puback_received += 1
-            if not self.session.handle_puback(packet.packet_identifier, step.now, step.out):
+            if not self.session.handle_pubacks((packet.packet_identifier,), step.now, step.out):
                 raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "PUBACK for a QoS 2 message")
         elif isinstance(packet, PubRec):
             self.meter.packets_pubrec_received += 1

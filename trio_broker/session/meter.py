@@ -133,21 +133,26 @@ GAUGE_NAMES: Final = (
 )
 
 
+# Sums of others: whoever counts a part of them has less to do.
+_SUMS: Final = frozenset(("packets_sent", "packets_publish_sent", "messages_received", "messages_sent"))
+_COUNTERS: Final = tuple(
+    counter for name in METRIC_NAMES + OWN_METRIC_NAMES if (counter := name.replace(".", "_")) not in _SUMS
+)
+
+
 class Meter:
     """One attribute a counter: its EMQX name with the dots as underscores."""
 
-    __slots__ = (*(name.replace(".", "_") for name in METRIC_NAMES + OWN_METRIC_NAMES), "gauges", "highest")
+    __slots__ = (*_COUNTERS, "gauges", "highest")
 
     bytes_received: int
     bytes_sent: int
     packets_received: int
-    packets_sent: int
     packets_connect_received: int
     packets_connack_sent: int
     packets_connack_error: int
     packets_connack_auth_error: int
     packets_publish_received: int
-    packets_publish_sent: int
     packets_publish_inuse: int
     packets_publish_error: int
     packets_publish_auth_error: int
@@ -180,8 +185,6 @@ class Meter:
     packets_disconnect_sent: int
     packets_auth_received: int
     packets_auth_sent: int
-    messages_received: int
-    messages_sent: int
     messages_qos0_received: int
     messages_qos0_sent: int
     messages_qos1_received: int
@@ -242,10 +245,39 @@ class Meter:
     highest: dict[str, int]
 
     def __init__(self) -> None:
-        for name in METRIC_NAMES + OWN_METRIC_NAMES:
-            setattr(self, name.replace(".", "_"), 0)
+        for counter in _COUNTERS:
+            setattr(self, counter, 0)
         self.gauges = dict.fromkeys(GAUGE_NAMES, 0)
         self.highest = dict.fromkeys(GAUGE_NAMES, 0)
+
+    @property
+    def messages_received(self) -> int:
+        return self.messages_qos0_received + self.messages_qos1_received + self.messages_qos2_received
+
+    @property
+    def messages_sent(self) -> int:
+        return self.messages_qos0_sent + self.messages_qos1_sent + self.messages_qos2_sent
+
+    @property
+    def packets_publish_sent(self) -> int:
+        """Every PUBLISH is a message."""
+        return self.messages_sent
+
+    @property
+    def packets_sent(self) -> int:
+        return (
+            self.packets_connack_sent
+            + self.messages_sent
+            + self.packets_puback_sent
+            + self.packets_pubrec_sent
+            + self.packets_pubrel_sent
+            + self.packets_pubcomp_sent
+            + self.packets_suback_sent
+            + self.packets_unsuback_sent
+            + self.packets_pingresp_sent
+            + self.packets_disconnect_sent
+            + self.packets_auth_sent
+        )
 
     def set_gauge(self, name: str, value: int) -> None:
         """What `name` stands at now; the highest value it ever had is kept."""

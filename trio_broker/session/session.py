@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from trio_broker.protocol.encode_publish import publish_head
 from trio_broker.protocol.message import Message, Run
 from trio_broker.protocol.packets import MQTT5
 from trio_broker.routing.delivery import Delivery
 from trio_broker.routing.subscription import Subscription
-from trio_broker.session.frames import copy_frame, run_frames
+from trio_broker.session.frames import copy_frame, run_frames, run_head
 from trio_broker.session.inflight import MAX_PACKET_IDENTIFIER, Inflight
 from trio_broker.session.limits import Limits
 from trio_broker.session.meter import Meter
@@ -98,7 +97,8 @@ class Session:
             self.stamp = inserted_at_ns
         for matched, run in items:
             delivery = matched
-            count = len(run)
+            packets = run.packets
+            count = len(run) if packets is None else len(packets)
             if delivery.no_local and run.origin.client_id == self.client_id:  # [MQTT-3.8.3-3]
                 if delivery.own is None:
                     meter.delivery_dropped += count
@@ -107,9 +107,9 @@ class Session:
                     continue
                 delivery = delivery.own
             meter.messages_delivered += count
-            qos = run.qos if run.qos < delivery.qos else delivery.qos  # [MQTT-3.8.4-8]
-            if self.limits.upgrade_qos and delivery.qos > qos:
-                qos = delivery.qos
+            qos = delivery.qos
+            if run.qos < qos and not self.limits.upgrade_qos:
+                qos = run.qos  # [MQTT-3.8.4-8]
             if (
                 qos == 0
                 and level
@@ -126,19 +126,13 @@ class Session:
                 stats.send_msg_qos0 += count
                 stats.send_pkt += count
                 meter.messages_qos0_sent += count
-                meter.messages_sent += count
-                meter.packets_publish_sent += count
-                meter.packets_sent += count
                 continue
             retain = run.retain and delivery.retain_as_published  # [MQTT-3.3.1-12, 3.3.1-13]
             if (
                 qos
                 and level
                 and run.plain
-                and not delivery.identifiers
-                and not self.congested
-                and not self.mqueue.items
-                and not self.inflight.resend
+                and not (delivery.identifiers or self.congested or self.mqueue.items or self.inflight.resend)
                 and self.maximum_packet_size == UNLIMITED_PACKET_SIZE
             ):
                 self._send_run(run, qos, retain, out)
@@ -151,19 +145,18 @@ class Session:
 
         The same as `_offer` for each of its messages, without deciding everything again for each.
         """
-        messages = run.messages
         inflight = self.inflight
         copies = inflight.copies
-        room = inflight.room()
-        sending = messages if len(messages) <= room else messages[:room]
-        topic_name = run.topic_name
+        room = min(inflight.maximum - inflight.open, inflight.window - len(copies))
+        messages = run.messages
+        sending = messages if len(messages) <= room else messages[: max(room, 0)]
+        level = self.level
         # In 5.0 the length of the properties, 0, stands behind the identifier.
-        shift, width = (8, 3) if self.level == MQTT5 else (0, 2)
+        shift, width = (8, 3) if level == MQTT5 else (0, 2)
         head = b""
         head_size = -1
         stamp = self.stamp
         identifier = inflight.last
-        append = out.append
         for message in sending:
             identifier = identifier + 1 if identifier < MAX_PACKET_IDENTIFIER else 1
             while identifier in copies:
@@ -173,15 +166,16 @@ class Session:
             payload = message.payload
             if len(payload) != head_size:
                 head_size = len(payload)
-                head = publish_head(topic_name, head_size + width, qos, retain)
-            append(head + (identifier << shift).to_bytes(width, "big") + payload)
+                head = run_head(run, head_size + width, qos, retain)
+            out.append(head + (identifier << shift).to_bytes(width, "big") + payload)
         sent = len(sending)
         inflight.last = identifier
         inflight.open += sent
         self._count_sent(qos, sent)
-        for message in messages[sent:]:
-            stamp += 1
-            self._queue(Outgoing(message, qos, retain, (), stamp))
+        if sent < len(messages):
+            for message in messages[sent:]:
+                stamp += 1
+                self._queue(Outgoing(message, qos, retain, (), stamp))
         self.stamp = stamp
 
     def deliver_retained(
@@ -282,9 +276,6 @@ class Session:
         stats = self.stats
         meter = self.meter
         stats.send_pkt += count
-        meter.messages_sent += count
-        meter.packets_publish_sent += count
-        meter.packets_sent += count
         if qos == 0:
             stats.send_msg_qos0 += count
             meter.messages_qos0_sent += count
@@ -355,7 +346,6 @@ class Session:
             out.append(b"\x62\x02" + copy.packet_identifier.to_bytes(2, "big"))
             self.stats.send_pkt += 1
             self.meter.packets_pubrel_sent += 1
-            self.meter.packets_sent += 1
             return True
         if not self.inflight.has_quota():
             return False
@@ -372,19 +362,30 @@ class Session:
 
     # -- acknowledgements from the client -----------------------------------------------------------------------
 
-    def handle_puback(self, packet_identifier: int, now: float, out: list[bytes]) -> bool:
-        """[MQTT-4.3.2-3]. False: the identifier belongs to a QoS 2 message, a protocol error."""
-        copy = self.inflight.copies.get(packet_identifier)
-        if copy is None:
-            self.meter.packets_puback_missed += 1
-            return True
-        if copy.qos != 1:
-            self.meter.packets_puback_inuse += 1
-            return False
-        self.meter.messages_acked += 1
-        self.inflight.remove(copy)
-        self._refill(now, out)
-        return True
+    def handle_pubacks(self, packet_identifiers: Iterable[int], now: float, out: list[bytes]) -> bool:
+        """[MQTT-4.3.2-3]. False: an identifier belongs to a QoS 2 message, a protocol error."""
+        inflight = self.inflight
+        copies = inflight.copies
+        acked = 0
+        accepted = True
+        for packet_identifier in packet_identifiers:
+            copy = copies.get(packet_identifier)
+            if copy is None:
+                self.meter.packets_puback_missed += 1
+                continue
+            if copy.qos != 1:
+                self.meter.packets_puback_inuse += 1
+                accepted = False
+                break
+            del copies[packet_identifier]
+            if copy.counted:
+                copy.counted = False
+                inflight.open -= 1
+            acked += 1
+        self.meter.messages_acked += acked
+        if (self.mqueue.items or inflight.resend) and not self.unfinished:
+            self.pump(now, out)
+        return accepted
 
     def handle_pubrec(self, packet_identifier: int, reason_code: int, now: float, out: list[bytes]) -> bool:
         """[MQTT-4.3.3-4]. False: the identifier belongs to a QoS 1 message, a protocol error."""
@@ -416,7 +417,6 @@ class Session:
         out.append(frame)
         self.stats.send_pkt += 1
         self.meter.packets_pubrel_sent += 1
-        self.meter.packets_sent += 1
 
     def handle_pubcomp(self, packet_identifier: int, now: float, out: list[bytes]) -> None:
         """[MQTT-4.3.3-6]."""
