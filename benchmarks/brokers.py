@@ -24,6 +24,7 @@ from benchmarks.processes import BROKER, Child, free_port
 __all__ = [
     "BASELINE",
     "OURS",
+    "REST_KEY",
     "Broker",
     "amqtt_config",
     "custom",
@@ -53,10 +54,21 @@ class Broker:
     environment: dict[str, str] = field(factory=dict)
     versions: tuple[int, ...] = (3, 4, 5)
     """Protocol levels it speaks; scenarios of others are left out."""
+    rest: Callable[[int, int, Path], list[str]] | None = None
+    """As `command`, with the port of a REST API behind that of MQTT; None: it has no such API."""
 
 
-def trio_broker_config(port: int) -> str:
-    """Our configuration (TOML): the defaults, but for limits that drop, the store, and what opens other ports."""
+REST_KEY = "benchmark:benchmark-secret"
+
+
+def trio_broker_config(port: int, rest_port: int = 0) -> str:
+    """Our configuration (TOML): the defaults, but for limits that drop, the store, and what opens other ports.
+
+    With `rest_port` there is a REST API, and `rest-keys` in the same folder has its key.
+    """
+    rest = (
+        f'bind = "127.0.0.1:{rest_port}"\n\n[api_key]\nbootstrap_file = "rest-keys"' if rest_port else "enable = false"
+    )
     return f"""\
 [node]
 data_dir = ""
@@ -68,7 +80,7 @@ bind = "127.0.0.1:{port}"
 enable = false
 
 [dashboard.listeners.http]
-enable = false
+{rest}
 
 [mqtt]
 max_inflight = 65535
@@ -142,9 +154,16 @@ def _ours() -> Broker:
     from trio_broker.version import __version__
 
     command = _configured([sys.executable, "-m", "trio_broker", "--config"], trio_broker_config, "trio-broker.toml")
+
+    def with_rest(port: int, rest_port: int, folder: Path) -> list[str]:
+        (folder / "rest-keys").write_text(f"{REST_KEY}\n")
+        path = folder / "trio-broker.toml"
+        path.write_text(trio_broker_config(port, rest_port))
+        return [sys.executable, "-m", "trio_broker", "--config", str(path)]
+
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     version = f"{OURS} {__version__}, Python {sys.version.split()[0]}, Trio {metadata.version('trio')}"
-    return Broker(OURS, command, version=version, environment={"PYTHONPATH": path})
+    return Broker(OURS, command, version=version, environment={"PYTHONPATH": path}, rest=with_rest)
 
 
 def _program(name: str, words: Sequence[str], config: Callable[[int], str], version_flag: str) -> Broker:
@@ -193,10 +212,10 @@ def known_brokers() -> list[Broker]:
 
 
 @contextmanager
-def running(broker: Broker, folder: Path, wrap: Sequence[str] = ()) -> Iterator[tuple[Child, int]]:
+def running(broker: Broker, folder: Path, wrap: Sequence[str] = (), rest_port: int = 0) -> Iterator[tuple[Child, int]]:
     """A fresh process of `broker` that answers MQTT, and its port. `wrap` goes in front of its command's arguments."""
     port = free_port()
-    argv = broker.command(port, folder)
+    argv = broker.rest(port, rest_port, folder) if broker.rest and rest_port else broker.command(port, folder)
     if wrap:  # `python -m x` becomes `python -m profiler ... -m x`
         argv = [argv[0], *wrap, *argv[1:]]
     with Child(argv, folder / "broker.log", BROKER, folder=folder, environment=broker.environment) as child:

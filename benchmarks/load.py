@@ -50,6 +50,7 @@ class Options:
     rate: int = 0
     version: int = 4
     seconds: float = 60.0
+    prefix: str = "load"
 
     def scaled(self, factor: float) -> Options:
         """The same with `factor` times the messages, at least one."""
@@ -66,6 +67,7 @@ class Options:
         words += ["-w", str(self.window)] if self.window != 20 else []
         words += ["-r", str(self.rate)] if self.rate else []
         words += ["-V", str(self.version)] if self.version != 4 else []
+        words += ["-t", self.prefix] if self.prefix != "load" else []
         return words
 
     def argv(self, port: int) -> list[str]:

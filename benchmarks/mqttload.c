@@ -20,6 +20,7 @@
  *   -r total publish rate in msg/s (0 = as fast as the broker takes them)
  *   -d seconds: time limit of a run (default 60) / hold time in idle / running time in replay
  *   -c concurrency in connect/idle  -u user -x password -k keepalive
+ *   -t the first level of all topics, "load" unless given (in pairs, fanout, fanin, shared)
  * Output
  *   received counts every message; duplicates and misordered count those that were not the next one of their publisher
  *   (payloads of 16 bytes and more carry publisher and sequence number); refused counts acknowledgements with an error code or of
@@ -63,7 +64,7 @@ typedef struct {
     uint64_t t_open;
 } conn;
 
-static const char *host = "127.0.0.1", *user, *pass, *mode = "pairs";
+static const char *host = "127.0.0.1", *user, *pass, *mode = "pairs", *prefix = "load";
 static int port = 1883, ver = 4, qos, P = 1, S = 1, window = 20, conc = 50, keepalive = 0;
 static long N = 10000; static int psize = 64; static double rate, limit_s = 60;
 static int retaining, pairing; /* the modes that need to be told apart for each message */
@@ -310,10 +311,10 @@ static int run_messages(void) {
     uint64_t t0 = now_ns();
     for (int i = 0; i < nC; i++) {
         conn *c = &C[i]; c->role = i < S ? SUB : PUB; c->idx = i < S ? i : i - S;
-        if (pairing) snprintf(c->topic, 64, "load/%d/value", c->idx);
-        else if (fanout) snprintf(c->topic, 64, "load/all/value");
-        else if (shared) snprintf(c->topic, 64, c->role == SUB ? "$share/g/load/all/value" : "load/all/value");
-        else if (c->role == SUB) snprintf(c->topic, 64, "load/#"); else snprintf(c->topic, 64, "load/%d/value", c->idx);
+        if (pairing) snprintf(c->topic, 64, "%s/%d/value", prefix, c->idx);
+        else if (fanout) snprintf(c->topic, 64, "%s/all/value", prefix);
+        else if (shared) snprintf(c->topic, 64, c->role == SUB ? "$share/g/%s/all/value" : "%s/all/value", prefix);
+        else if (c->role == SUB) snprintf(c->topic, 64, "%s/#", prefix); else snprintf(c->topic, 64, "%s/%d/value", prefix, c->idx);
         if (c->role == PUB) build_publish(c); else if (!shared) c->next_seq = calloc(pairing ? 1 : P, sizeof *c->next_seq);
         open_conn(c);
         while (i + 1 - ready_n - failed >= 200 && !failed && since(t0) < 30) step(10);
@@ -349,16 +350,16 @@ static int run_messages(void) {
 }
 
 int main(int argc, char **argv) {
-    int o; while ((o = getopt(argc, argv, "h:p:V:m:P:S:q:n:s:w:r:d:c:u:x:k:")) != -1) switch (o) {
+    int o; while ((o = getopt(argc, argv, "h:p:V:m:P:S:q:n:s:w:r:d:c:u:x:k:t:")) != -1) switch (o) {
         case 'h': host = optarg; break; case 'p': port = atoi(optarg); break; case 'V': ver = atoi(optarg); break;
         case 'm': mode = optarg; break; case 'P': P = atoi(optarg); break; case 'S': S = atoi(optarg); break;
         case 'q': qos = atoi(optarg); break; case 'n': N = atol(optarg); break; case 's': psize = atoi(optarg); break;
         case 'w': window = atoi(optarg); break; case 'r': rate = atof(optarg); break; case 'd': limit_s = atof(optarg); break;
         case 'c': conc = atoi(optarg); break; case 'u': user = optarg; break; case 'x': pass = optarg; break;
-        case 'k': keepalive = atoi(optarg); break; default: return 2; }
+        case 'k': keepalive = atoi(optarg); break; case 't': prefix = optarg; break; default: return 2; }
     static const char *modes[] = { "pairs", "fanout", "fanin", "shared", "connect", "idle", "retain", "replay" };
     int known = 0; for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) known |= !strcmp(mode, modes[i]);
-    if (!known || P < 1 || S < 1 || N < 1 || qos < 0 || qos > 2 || psize < 0 || psize > RX / 4 || conc < 1 || window < 1 || ver < 3 || ver > 5) {
+    if (!known || P < 1 || S < 1 || N < 1 || qos < 0 || qos > 2 || psize < 0 || psize > RX / 4 || conc < 1 || window < 1 || strlen(prefix) > 20 || ver < 3 || ver > 5) {
         fprintf(stderr, "wrong option value (the head of mqttload.c lists them)\n"); return 2; }
     retaining = !strcmp(mode, "retain"); pairing = !strcmp(mode, "pairs");
     struct rlimit rl; getrlimit(RLIMIT_NOFILE, &rl); rl.rlim_cur = rl.rlim_max; setrlimit(RLIMIT_NOFILE, &rl);

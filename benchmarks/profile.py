@@ -31,7 +31,8 @@ from benchmarks import load
 from benchmarks.brokers import Broker, running
 from benchmarks.processes import Child, raise_file_limit
 from benchmarks.run import chosen_brokers, exit_on_term
-from benchmarks.scenarios import SCENARIOS, Sample, Scenario, Site
+from benchmarks.scenario import Sample, Scenario, Site
+from benchmarks.scenarios import SCENARIOS
 
 __all__ = ["main", "own_and_total"]
 

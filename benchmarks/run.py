@@ -34,8 +34,9 @@ if __name__ == "__main__":  # so that `python benchmarks/run.py` finds the packa
 from benchmarks import brokers as brokers_module
 from benchmarks import load, plot, table
 from benchmarks.brokers import BASELINE, OURS, ROOT, Broker
-from benchmarks.processes import raise_file_limit
-from benchmarks.scenarios import SCENARIOS, Sample, Scenario, Site
+from benchmarks.processes import free_port, raise_file_limit
+from benchmarks.scenario import Sample, Scenario, Site
+from benchmarks.scenarios import SCENARIOS
 
 __all__ = ["chosen_brokers", "exit_on_term", "main", "measure"]
 
@@ -97,8 +98,9 @@ def measure(broker: Broker, scenario: Scenario, factor: float, file_limit: int) 
     with tempfile.TemporaryDirectory(prefix="trio-broker-bench-") as name:
         folder = Path(name)
         try:
-            with brokers_module.running(broker, folder) as (child, port):
-                site = Site(child, port, folder, factor * broker.count_factor, file_limit)
+            rest_port = free_port() if scenario.rest else 0
+            with brokers_module.running(broker, folder, rest_port=rest_port) as (child, port):
+                site = Site(child, port, folder, factor * broker.count_factor, file_limit, rest_port)
                 # What a broker does once (imports, first allocations) is not what is measured.
                 load.run_load(load.Options("pairs", 50, 2, 2, qos=1), port, folder)
                 return scenario.measure(site)
@@ -161,16 +163,14 @@ def run_rounds(
     brokers: Sequence[Broker], scenarios: Sequence[Scenario], rounds: int, factor: float
 ) -> dict[tuple[int, str, str], Sample]:
     """Every scenario on every broker, in turns; who begins changes from round to round."""
-    progress = Progress(
-        rounds * sum(scenario.version in broker.versions for scenario in scenarios for broker in brokers)
-    )
+    progress = Progress(rounds * sum(scenario.suits(broker) for scenario in scenarios for broker in brokers))
     file_limit = raise_file_limit()
     samples: dict[tuple[int, str, str], Sample] = {}
     for number in range(1, rounds + 1):
         first = (number - 1) % len(brokers)
         for scenario in scenarios:
             for broker in (*brokers[first:], *brokers[:first]):
-                if scenario.version not in broker.versions:
+                if not scenario.suits(broker):
                     continue
                 began = time.monotonic()
                 taken = measure(broker, scenario, factor, file_limit)

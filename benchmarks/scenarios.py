@@ -1,92 +1,20 @@
 """The scenarios: what is asked of a broker, which rows of the table come of it, and where their floors and aims are.
 
-Invariant: a scenario gives a `Sample` for each of its rows, on a broker process that no other scenario has touched.
+Invariant: floors and aims stand here and in benchmarks/fairness.py, and nowhere else in the code.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 
-from attrs import define, evolve, field
+from attrs import evolve
 
-from benchmarks.load import Background, Options, Report, run_load
-from benchmarks.processes import Child
+from benchmarks.fairness import FAIRNESS
+from benchmarks.load import Options
+from benchmarks.scenario import Row, Sample, Samples, Scenario, Site, absolute, beside
 
 __all__ = ["SCENARIOS", "Row", "Sample", "Scenario", "Site"]
-
-
-@define(frozen=True)
-class Row:
-    """A row of the table."""
-
-    key: str
-    title: str
-    unit: str
-    floor: float
-    aim: float | None
-    higher_is_better: bool = True
-    is_ratio: bool = True
-    """Floor and aim are factors of the baseline's value; False: they are values in `unit`."""
-    options: str = ""
-
-    @property
-    def is_comparable(self) -> bool:
-        """Whether dividing two brokers' values says anything: the factors ("x") are a broker's own affair."""
-        return self.unit != "x"
-
-    def reaches(self, value: float, bound: float) -> bool:
-        return value >= bound if self.higher_is_better else value <= bound
-
-
-@define(frozen=True)
-class Sample:
-    """One measurement of one row."""
-
-    value: float
-    trouble: str = ""
-    load_cpu: float | None = None
-    """The generator's own share of its core: near 1 it, and not the broker, is what was measured."""
-    broker_us: float | None = None
-    """Processor time of the broker for one delivered message, in microseconds."""
-
-
-@define(frozen=True)
-class Site:
-    """A running broker, and the means to put load on it."""
-
-    broker: Child
-    port: int
-    folder: Path
-    factor: float = 1.0
-    file_limit: int = 1 << 20
-
-    def load(self, options: Options) -> Report:
-        return run_load(options.scaled(self.factor), self.port, self.folder)
-
-    def background(self, options: Options, niceness: int = 0) -> AbstractContextManager[Background]:
-        return Background(options, self.port, self.folder, niceness)
-
-    def idle_count(self, wanted: int) -> int:
-        """How many connections to hold, within what the system lets the broker open."""
-        return max(1, min(round(wanted * self.factor), self.file_limit - 1000))
-
-
-Samples = dict[str, Sample]
-
-
-@define(frozen=True)
-class Scenario:
-    """`measure` runs it on a fresh broker; `key` is what the command line calls it."""
-
-    key: str
-    rows: tuple[Row, ...]
-    measure: Callable[[Site], Samples] = field(repr=False)
-    version: int = 4
-    """The protocol level it speaks."""
 
 
 def _rate(key: str, options: Options, figure: str, site: Site) -> Samples:
@@ -137,13 +65,6 @@ def _memory(site: Site) -> Samples:
     return {"memory": Sample((after - before) / count, ", ".join(filter(None, troubles)))}
 
 
-def _beside(site: Site, alone: Report, loaded: Report, other: Report) -> Sample:
-    """How many times its p99 alone a paced load has beside `other`."""
-    troubles = ", ".join(filter(None, (alone.trouble, loaded.trouble, other.trouble)))
-    p99 = alone.number("p99_ms")
-    return Sample(loaded.number("p99_ms") / p99 if p99 else 0.0, troubles, loaded.number("load_cpu"))
-
-
 def _idle_latency(site: Site) -> Samples:
     """The paced pairs alone, then the same beside 10,000 connections that say nothing."""
     alone = site.load(PACED)
@@ -153,7 +74,7 @@ def _idle_latency(site: Site) -> Samples:
             return {"idle-latency": Sample(0.0, up.trouble)}
         loaded = site.load(PACED)
         held = idle.finish()
-    return {"idle-latency": _beside(site, alone, loaded, held)}
+    return {"idle-latency": beside(alone, loaded, held.trouble)}
 
 
 def _retained(site: Site) -> Samples:
@@ -170,13 +91,8 @@ def _retained(site: Site) -> Samples:
         fetched = subscriber.finish()
     return {
         "retained-first": Sample(fetched.number("first_ms"), fetched.trouble),
-        "retained-others": _beside(site, alone, loaded, fetched),
+        "retained-others": beside(alone, loaded, fetched.trouble),
     }
-
-
-def _absolute(key: str, title: str, unit: str, floor: float, aim: float | None, options: Options | None = None) -> Row:
-    words = " ".join(options.words()) if options else ""
-    return Row(key, title, unit, floor, aim, higher_is_better=False, is_ratio=False, options=words)
 
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -199,20 +115,21 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "memory",
-        (_absolute("memory", "memory per idle connection", "KB", 10, 4, Options("idle", 10_000)),),
+        (absolute("memory", "memory per idle connection", "KB", 10, 4, Options("idle", 10_000)),),
         _memory,
     ),
     Scenario(
         "idle-latency",
-        (_absolute("idle-latency", "p99 beside 10,000 idle connections / alone", "x", 2, None),),
+        (absolute("idle-latency", "p99 beside 10,000 idle connections / alone", "x", 2, None),),
         _idle_latency,
     ),
     Scenario(
         "retained",
         (
-            _absolute("retained-first", "100,000 retained messages: first one to a # subscriber", "ms", 50, None),
-            _absolute("retained-others", "p99 of the others meanwhile / alone", "x", 3, None),
+            absolute("retained-first", "100,000 retained messages: first one to a # subscriber", "ms", 50, None),
+            absolute("retained-others", "p99 of the others meanwhile / alone", "x", 3, None),
         ),
         _retained,
     ),
+    *FAIRNESS,
 )

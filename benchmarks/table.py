@@ -10,7 +10,7 @@ from statistics import median
 
 from attrs import define
 
-from benchmarks.scenarios import Row, Sample
+from benchmarks.scenario import Row, Sample
 
 __all__ = ["Cell", "Line", "Spread", "aligned", "has_losses", "markdown", "notes", "number", "rendered", "summarise"]
 

@@ -20,7 +20,8 @@ from benchmarks.load import Options, trouble_in
 from benchmarks.plot import better
 from benchmarks.profile import own_and_total
 from benchmarks.run import arguments, chosen_brokers, main
-from benchmarks.scenarios import SCENARIOS, Row, Sample
+from benchmarks.scenario import Row, Sample
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.table import Spread, aligned, has_losses, markdown, notes, number, rendered, summarise
 from trio_broker.config import listener_configs, load
 
