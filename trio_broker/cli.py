@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from typing import NoReturn
 
 import trio
@@ -19,6 +20,7 @@ import trio
 from trio_broker.broker import Addresses, Broker
 from trio_broker.config import Bind, Config, check_files, listener_configs, load
 from trio_broker.errors import ConfigError, ListenerError
+from trio_broker.garbage import short_pauses
 from trio_broker.logs import logging_as
 from trio_broker.systemd import notify
 from trio_broker.version import __version__
@@ -125,9 +127,10 @@ async def _serve(config: Config) -> int:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ender.watch, signals)
-            with ender.scope:
+            with ender.scope, ExitStack() as stack:
                 async with trio.open_nursery() as broker_nursery:
                     addresses: Addresses = await broker_nursery.start(broker.run)
+                    stack.enter_context(short_pauses())
                     _announce(config, addresses)
                     ender.ready()
                     logger.info("trio-broker %s is ready: %s", __version__, config.node.name)

@@ -46,6 +46,11 @@ class Question(Generic[A]):
         if self._lot is not None:
             self._lot.unpark_all()
 
+    @property
+    def is_done(self) -> bool:
+        """Is there an answer, or an error in its place?"""
+        return self._done
+
     async def wait(self) -> A:
         """The answer, or the error that came in its place."""
         if not self._done:
@@ -53,6 +58,10 @@ class Question(Generic[A]):
             await self._lot.park()
         else:
             await trio.lowlevel.checkpoint()
+        return self.result()
+
+    def result(self) -> A:
+        """The same, when it is there."""
         if self._error is not None:
             raise self._error
         return self._answer  # type: ignore[return-value]

@@ -6,7 +6,7 @@ Invariant: nothing here keeps state; every answer comes from the actor that owns
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
@@ -14,15 +14,15 @@ from trio_broker.actors.actor import DEFAULT_ASK_TIMEOUT
 from trio_broker.actors.messages import (
     AskActor,
     AskActors,
-    AskAllSubscriptions,
     AskInfo,
     AskMetrics,
     AskQueue,
+    AskRecipients,
     AskRetained,
     AskRetainedMessage,
     AskStats,
     AskSubscriptions,
-    AskTopics,
+    AskSubscriptionsOf,
     DeleteRetainedMessages,
     Kick,
     PublishRuns,
@@ -48,6 +48,13 @@ from trio_broker.version import __version__
 if TYPE_CHECKING:
     from trio_broker.actors.core import Core
     from trio_broker.actors.session_actor import SessionActor
+
+# Rows that are gathered before others have their turn: a fraction of a millisecond.
+STRIDE = 32
+# Rows that are compared with what is looked for.
+LOOKED_AT = 500
+
+Row = TypeVar("Row")
 
 
 class Management:
@@ -95,12 +102,11 @@ class Management:
 
     async def clients(self, wanted: ClientFilter, offset: int, limit: int) -> Page:
         actors: list[SessionActor] = await self._core.manager.ask(AskActors())
+        if wanted.client_ids or wanted.like_client_id is not None:
+            actors = await _chosen(actors, lambda actor: _client_id_fits(actor.client_id, wanted))
         if not _needs_info(wanted):
-            chosen = [actor for actor in actors if _client_id_fits(actor.client_id, wanted)]
-            rows = await _infos(chosen[offset : offset + limit])
-            return Page(rows, len(chosen))
-        candidates = [actor for actor in actors if _client_id_fits(actor.client_id, wanted)]
-        matching = [info for info in await _infos(candidates) if _fits(info, wanted)]
+            return Page(await _infos(actors[offset : offset + limit]), len(actors))
+        matching = await _chosen(await _infos(actors), lambda info: _fits(info, wanted))
         return Page(matching[offset : offset + limit], len(matching))
 
     async def client(self, client_id: str) -> SessionInfo | None:
@@ -131,10 +137,16 @@ class Management:
     # -- routes and messages ------------------------------------------------------------------------------------
 
     async def subscriptions(self) -> list[SubscriptionRow]:
-        return await self._core.router.ask(AskAllSubscriptions())
+        router = self._core.router
+        recipients = await router.ask(AskRecipients())
+        rows: list[SubscriptionRow] = []
+        for start in range(0, len(recipients), STRIDE):
+            some = await router.ask(AskSubscriptionsOf(recipients[start : start + STRIDE]))
+            rows.extend(some)
+        return rows
 
     async def topics(self) -> list[str]:
-        return await self._core.router.ask(AskTopics())
+        return list(dict.fromkeys([row.subscription.topic_filter for row in await self.subscriptions()]))
 
     async def publish(self, messages: Sequence[NewMessage]) -> list[Published]:
         """Published in their order; a message counts as received, as one from a client does."""
@@ -188,10 +200,19 @@ class Management:
         return self._listeners()
 
 
+async def _chosen(rows: Sequence[Row], fits: Callable[[Row], bool]) -> list[Row]:
+    """Those that fit, looked for without holding up others."""
+    chosen: list[Row] = []
+    for start in range(0, len(rows), LOOKED_AT):
+        chosen.extend(filter(fits, rows[start : start + LOOKED_AT]))
+        await trio.lowlevel.checkpoint()
+    return chosen
+
+
 async def _infos(actors: Sequence[SessionActor]) -> list[SessionInfo]:
     """What each of the sessions shows of itself; those that end meanwhile are left out.
 
-    All are asked at once, so that a page costs one turn of the loop and not one for each row.
+    Most answer at once; a session that is at work does when it comes to it.
     """
     questions: list[AskInfo] = []
     for index, actor in enumerate(actors, 1):
@@ -201,13 +222,13 @@ async def _infos(actors: Sequence[SessionActor]) -> list[SessionInfo]:
         except (ActorGone, trio.WouldBlock):
             continue
         questions.append(question)
-        if index % 1000 == 0:
+        if index % STRIDE == 0:
             await trio.lowlevel.checkpoint()
     infos: list[SessionInfo] = []
     with trio.move_on_after(DEFAULT_ASK_TIMEOUT) as scope:
         for question in questions:
             try:
-                infos.append(await question.wait())
+                infos.append(question.result() if question.is_done else await question.wait())
             except ActorGone:
                 continue
     if scope.cancelled_caught:

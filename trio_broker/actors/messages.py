@@ -5,6 +5,7 @@ Invariant: a message is plain data on its way from one actor to another; nobody 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
@@ -157,12 +158,18 @@ class PublishRuns(Question[list[int]]):
         self.runs = runs
 
 
-class AskAllSubscriptions(Question[list[SubscriptionRow]]):
-    """Every subscription of every session."""
+class AskRecipients(Question[list[Any]]):
+    """Everybody who has a subscription."""
 
 
-class AskTopics(Question[list[str]]):
-    """Every filter somebody is subscribed to."""
+class AskSubscriptionsOf(Question[list[SubscriptionRow]]):
+    """The subscriptions of some recipients. Asked for a few at a time: all of them would hold up the messages."""
+
+    __slots__ = ("recipients",)
+
+    def __init__(self, recipients: Sequence[Any]) -> None:
+        super().__init__()
+        self.recipients = recipients
 
 
 class Flush(Question[None]):

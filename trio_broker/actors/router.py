@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from trio_broker.actors.messages import (
-    AskAllSubscriptions,
-    AskTopics,
+    AskRecipients,
+    AskSubscriptionsOf,
     Flush,
     Gone,
     Online,
@@ -220,15 +220,16 @@ class Router(ResidentActor):
                 for run in entry.runs:
                     self._route(run)
                 self._answers.append((entry, [run.matched for run in entry.runs]))
-            case AskAllSubscriptions():
+            case AskRecipients():
+                entry.answer(self.table.recipients())
+            case AskSubscriptionsOf():
                 entry.answer(
                     [
                         SubscriptionRow(recipient.client_id, subscription)
-                        for recipient, subscription in self.table.subscriptions()
+                        for recipient in entry.recipients
+                        for subscription in self.table.subscriptions_of(recipient)
                     ]
                 )
-            case AskTopics():
-                entry.answer(self.table.topic_filters())
             case Flush():
                 entry.answer(None)
             case _:

@@ -102,6 +102,10 @@ class RoutingTable(Generic[R]):
         """In the order in which they were first made."""
         return self._subscriptions.of(recipient)
 
+    def recipients(self) -> list[R]:
+        """Everybody who has a subscription, in the order of their first one."""
+        return self._subscriptions.recipients()
+
     def subscriptions(self) -> Iterator[tuple[R, Subscription]]:
         """Every subscription with its recipient; the table must not change meanwhile."""
         return self._subscriptions.items()

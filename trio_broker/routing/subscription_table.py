@@ -79,6 +79,10 @@ class SubscriptionTable(Generic[R]):
             return []
         return list(held.values()) if isinstance(held, dict) else [held]
 
+    def recipients(self) -> list[R]:
+        """Every recipient, in the order of their first subscriptions."""
+        return list(self._of)
+
     def items(self) -> Iterator[tuple[R, Subscription]]:
         """Every recipient with each of its subscriptions."""
         for recipient, held in self._of.items():
