@@ -16,7 +16,7 @@ import trio
 from robustness.scene import Scene, connect_bytes, connect_tcp, open_scene, read_to_end, reset, shake_hands
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_broker.protocol.encode_publish import TOPIC_BYTES
+from trio_broker.protocol.encode_publish import PUBLISH_HEADS, TOPIC_BYTES
 from trio_broker.protocol.packets import Properties, Will
 from trio_broker.protocol.topics import TOPIC_NAMES
 from trio_broker.testing import open_broker, open_client
@@ -51,6 +51,7 @@ def empty_caches() -> None:
     """The caches of topic names are bounded and shared by all brokers of the process: what is in them is no leak."""
     TOPIC_NAMES.clear()
     TOPIC_BYTES.clear()
+    PUBLISH_HEADS.clear()
 
 
 Visit = Callable[[Scene, int], Awaitable[None]]

@@ -49,13 +49,14 @@ class Acknowledger(ResidentActor):
     def settle(self, settled: list[Run | Answer]) -> None:
         """Tell all publishers of these. A publisher in whose handling a fault shows ends alone."""
         by_publisher: dict[Connection, list[Run | Answer]] = {}
+        last: object = None
+        runs: list[Run | Answer] = []
         for run in settled:
             publisher = cast("Connection", run.publisher)
-            runs = by_publisher.get(publisher)
-            if runs is None:
-                by_publisher[publisher] = [run]
-            else:
-                runs.append(run)
+            if publisher is not last:  # what one connection sent mostly comes together
+                last = publisher
+                runs = by_publisher.setdefault(publisher, [])
+            runs.append(run)
         for connection, runs in by_publisher.items():
             try:
                 connection.acknowledge(runs)

@@ -120,7 +120,7 @@ class Connection(ABC):
         stats.recv_oct += size
         stats.recv_cnt += 1
         decoder = self.decoder
-        if data[0] == 0x40 and not decoder.pending and decoder.error is None:
+        if data[0] == 0x40 and not decoder.held and decoder.error is None:
             identifiers = pubacks(data)
             if identifiers is not None:
                 self.last_packet_at = step.now
@@ -249,8 +249,10 @@ class Connection(ABC):
         channel = self.channel
         if channel is None or self.over:
             return  # the client will send them again
-        frames = [channel.acknowledge(run) for run in runs]
-        self.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        if len(runs) == 1:
+            self.write(channel.acknowledge(runs[0]))
+        else:
+            self.write(b"".join([channel.acknowledge(run) for run in runs]))
 
     # -- ends ---------------------------------------------------------------------------------------------------
 

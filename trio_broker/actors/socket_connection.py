@@ -48,7 +48,6 @@ class SocketConnection(Connection):
             self.pending += data
             self._check_congestion()
             return
-        size = len(data)
         try:
             sent = self.sock.send(data)
         except BlockingIOError:
@@ -57,8 +56,16 @@ class SocketConnection(Connection):
             # The reader sees the end of this socket, too; it ends the connection in its own turn.
             log.debug("send to %s failed: %s", self.name, error)
             return
-        self._count(sent)
-        if sent < size:
+        # As `_count`, on the hottest way out.
+        self.core.meter.bytes_sent += sent
+        channel = self.channel
+        if channel is not None:
+            stats = channel.session.stats
+            stats.send_oct += sent
+            stats.send_cnt += 1
+        else:
+            self.early_sent += sent
+        if sent < len(data):
             self.pending = data[sent:]
             self.flushing = True
             self.core.sessions_nursery.start_soon(self._flush)

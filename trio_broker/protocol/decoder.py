@@ -33,14 +33,15 @@ class Decoder:
 
     `role` says who reads: "server" expects what clients send, beginning with CONNECT; "client" expects what a server
     sends to a client of `level`. `level` is 0 until a CONNECT was read, then 3, 4 or 5: also when that CONNECT was
-    wrong, as far as its level could be told. `max_packet_size` counts whole packets, in bytes.
+    wrong, as far as its level could be told. `max_packet_size` counts whole packets, in bytes. `held` is the
+    unfinished packet.
     """
 
     level: int
     max_packet_size: int
     error: ProtocolError | None
     _server: bool
-    _held: bytes | bytearray = field(repr=False)  # the unfinished packet
+    held: bytes | bytearray = field(repr=False)
     _needed: int  # so many bytes of it must be there before it is worth another look
 
     def __init__(
@@ -52,13 +53,13 @@ class Decoder:
         self.max_packet_size = max_packet_size
         self.error = None
         self._server = role == "server"
-        self._held = b""
+        self.held = b""
         self._needed = 0
 
     @property
     def pending(self) -> int:
         """How many bytes of an unfinished packet are held."""
-        return len(self._held)
+        return len(self.held)
 
     def feed(self, data: bytes) -> list[Packet]:
         """The packets that `data` completes, in order.
@@ -68,16 +69,16 @@ class Decoder:
         packets: list[Packet] = []
         if self.error is not None:
             return packets
-        held = self._held
+        held = self.held
         if held:
             if len(held) + len(data) < self._needed:
                 # A big packet in small pieces: they are collected and not looked at until it is whole.
                 if isinstance(held, bytes):
-                    held = self._held = bytearray(held)
+                    held = self.held = bytearray(held)
                 held += data
                 return packets
             data = b"".join((held, data))
-            self._held = b""
+            self.held = b""
         try:
             self._decode(data, packets)
         except ProtocolError as error:
@@ -242,7 +243,7 @@ class Decoder:
             self._needed = start + length
         else:
             self._needed = len(rest) + 1
-        self._held = rest
+        self.held = rest
 
 
 def remaining_length(data: bytes) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from trio_broker.protocol.properties import properties_bytes
 
 _CACHED_TOPICS: Final = 65_536
 _CACHED_TOPIC_SIZE: Final = 256
+_CACHED_HEADS: Final = 16_384
 
 
 class TopicBytes(dict[str, bytes]):
@@ -74,17 +75,30 @@ def publish_frame(
     return b"%c%b%b%b%b" % (first, encode_variable_byte_integer(length), topic, section, payload)
 
 
-def publish_head(topic_name: str, rest: int, qos: int, retain: bool) -> bytes:
+class PublishHeads(dict[tuple[str, int], bytes]):
     """What stands before the packet identifier in a PUBLISH with QoS 1 or 2 that is not a duplicate.
 
-    `rest` is the number of bytes that follow: identifier, properties, payload.
+    `heads[topic_name, rest << 3 | qos << 1 | retain]`, where `rest` is the number of bytes that follow: identifier,
+    properties, payload. Bounded as `TopicBytes` is: most publishers send the same topic and size again and again.
     """
-    topic = TOPIC_BYTES[topic_name]
-    first = 0x30 | qos << 1 | retain
-    length = len(topic) + rest
-    if length < 128:
-        return b"%c%c%b" % (first, length, topic)
-    return b"%c%b%b" % (first, encode_variable_byte_integer(length), topic)
+
+    def __missing__(self, key: tuple[str, int]) -> bytes:
+        topic = TOPIC_BYTES[key[0]]
+        rest = key[1] >> 3
+        first = 0x30 | key[1] & 7
+        length = len(topic) + rest
+        if length < 128:
+            head = b"%c%c%b" % (first, length, topic)
+        else:
+            head = b"%c%b%b" % (first, encode_variable_byte_integer(length), topic)
+        if len(topic) <= _CACHED_TOPIC_SIZE:
+            if len(self) >= _CACHED_HEADS:
+                self.clear()
+            self[key] = head
+        return head
+
+
+PUBLISH_HEADS: Final = PublishHeads()
 
 
 def publish_parts(

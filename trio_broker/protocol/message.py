@@ -52,8 +52,7 @@ class Run(msgspec.Struct, gc=False, eq=False):
     `packets` are the PUBLISHes a client sent (None for messages from inside the broker); `level` (4 or 5, 4 stands for
     3.1 too) is what their frames were written in. A plain run has no properties and no expiry in any of its messages:
     its frames do not depend on the time, and its `Message` objects are made only when somebody has to keep one.
-    `frames4` and `frames5` cache the joined QoS 0 packets of the run with RETAIN 0, `head` what packets with QoS begin
-    with (`head_key` says which). `publisher` is the connection that
+    `frames4` and `frames5` cache the joined QoS 0 packets of the run with RETAIN 0. `publisher` is the connection that
     waits for acknowledgements when `qos` is above 0; the router fills in `matched`, the number of sessions the run
     went to.
     """
@@ -72,8 +71,6 @@ class Run(msgspec.Struct, gc=False, eq=False):
     matched: int = 0
     frames4: bytes | None = None
     frames5: bytes | None = None
-    head_key: int = -1
-    head: bytes = b""
 
     def __len__(self) -> int:
         if self.packets is not None:

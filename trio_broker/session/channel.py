@@ -129,7 +129,10 @@ class Channel:
         if qos and self.unacknowledged + len(self.session.awaiting_rel) >= self.receive_maximum:
             return False
         topic = packet.topic_name
-        self._check_publish(packet, topic)
+        limits = self.limits
+        retain = packet.retain
+        if qos > limits.max_qos_allowed or retain or topic.count("/") >= limits.max_topic_levels:
+            self._check_publish(packet, topic)
         if self.authorize_publish is not None and not self.authorize_publish(topic):
             self._refuse_publish(packet, step)
             return True
@@ -138,9 +141,7 @@ class Channel:
         level = 5 if self.level == MQTT5 else 4
         wall_ms = step.wall_ms
         step.routed.append(
-            Run(
-                topic, qos, packet.retain, self.origin, None, True, [packet], level, self.publisher, message_id, wall_ms
-            )
+            Run(topic, qos, retain, self.origin, None, True, [packet], level, self.publisher, message_id, wall_ms)
         )
         meter = self.meter
         meter.packets_publish_received += 1

@@ -5,7 +5,7 @@ Invariant: what is cached does not depend on the session or on the time.
 
 from __future__ import annotations
 
-from trio_broker.protocol.encode_publish import publish_frame, publish_head
+from trio_broker.protocol.encode_publish import publish_frame
 from trio_broker.protocol.message import Message, Run
 from trio_broker.protocol.packets import MQTT5, NO_PROPERTIES, Properties
 from trio_broker.session.outgoing import Outgoing
@@ -39,16 +39,6 @@ def _join(run: Run, level: int) -> bytes:
             for message in run.messages
         ]
     )
-
-
-def run_head(run: Run, rest: int, qos: int, retain: bool) -> bytes:
-    """What stands before the packet identifier in the packets of a run that have `rest` bytes from there on."""
-    key = rest << 3 | qos << 1 | retain
-    if run.head_key == key:
-        return run.head
-    run.head_key = key
-    run.head = head = publish_head(run.topic_name, rest, qos, retain)
-    return head
 
 
 def message_properties(message: Message, identifiers: tuple[int, ...], now: float) -> Properties:

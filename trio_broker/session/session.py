@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from trio_broker.protocol.encode_publish import PUBLISH_HEADS
 from trio_broker.protocol.message import Message, Run
 from trio_broker.protocol.packets import MQTT5
 from trio_broker.routing.delivery import Delivery
 from trio_broker.routing.subscription import Subscription
-from trio_broker.session.frames import copy_frame, run_frames, run_head
+from trio_broker.session.frames import copy_frame, run_frames
 from trio_broker.session.inflight import MAX_PACKET_IDENTIFIER, Inflight
 from trio_broker.session.limits import Limits
 from trio_broker.session.meter import Meter
@@ -117,12 +118,10 @@ class Session:
                 and not self.congested
                 and not self.queued_qos0
                 and (delivery.plain or not (delivery.identifiers or (delivery.retain_as_published and run.retain)))
-                and self.maximum_packet_size == UNLIMITED_PACKET_SIZE
+                and len(frames := (run.frames5 if level == MQTT5 else run.frames4) or run_frames(run, level))
+                <= self.maximum_packet_size  # all together, so each of them
             ):
-                if level == MQTT5:
-                    out.append(run.frames5 or run_frames(run, level))
-                else:
-                    out.append(run.frames4 or run_frames(run, level))
+                out.append(frames)
                 stats.send_msg_qos0 += count
                 stats.send_pkt += count
                 meter.messages_qos0_sent += count
@@ -153,6 +152,8 @@ class Session:
         level = self.level
         # In 5.0 the length of the properties, 0, stands behind the identifier.
         shift, width = (8, 3) if level == MQTT5 else (0, 2)
+        heads = PUBLISH_HEADS
+        topic_name = run.topic_name
         head = b""
         head_size = -1
         stamp = self.stamp
@@ -166,7 +167,7 @@ class Session:
             payload = message.payload
             if len(payload) != head_size:
                 head_size = len(payload)
-                head = run_head(run, head_size + width, qos, retain)
+                head = heads[topic_name, head_size + width << 3 | qos << 1 | retain]
             out.append(head + (identifier << shift).to_bytes(width, "big") + payload)
         sent = len(sending)
         inflight.last = identifier
