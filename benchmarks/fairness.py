@@ -6,15 +6,13 @@ Invariant: a row is the victims' p99 beside the trouble maker, divided by their 
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.brokers import ROOT
 from benchmarks.load import Options
+from benchmarks.peer import subscriber
 from benchmarks.processes import LOAD, Child
 from benchmarks.scenario import Samples, Scenario, Site, absolute, beside
 
@@ -29,23 +27,9 @@ PACED = Options("pairs", 200, 100, 100, rate=5000, seconds=120.0)
 LISTED = 1000
 
 
-@contextmanager
-def never_reading(port: int) -> Iterator[None]:
-    """A subscriber to everything that reads nothing but its SUBACK."""
-    with socket.socket() as peer:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        peer.settimeout(5.0)
-        peer.connect(("127.0.0.1", port))
-        peer.sendall(b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x05stuck" + b"\x82\x06\x00\x01\x00\x01#\x00")
-        answer = b""
-        while len(answer) < 9:
-            answer += peer.recv(9 - len(answer))
-        yield
-
-
 def _never_reads(site: Site) -> Samples:
     alone = site.load(FANOUT)
-    with never_reading(site.port):
+    with subscriber(site.port, "stuck", "#"):  # and reads nothing any more
         burst = site.load(BURST)  # what is kept for it is full from here on
         loaded = site.load(FANOUT)
     return {"never-reads": beside(alone, loaded, burst.trouble)}

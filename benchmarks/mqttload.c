@@ -161,13 +161,14 @@ static void build_publish(conn *c) {
     memcpy(c->pkt + h, v, n); c->pkt_len = h + n; c->id_off = h + idv; c->ts_off = h + tsv; free(v);
 }
 static double allowed(void) { return rate ? since(t_start) * rate / P : 1e18; }
+static void again(conn *c) { if (!c->queued) { c->queued = 1; todo[n_todo++] = c; } }
 static void pump(conn *c) {
     if (c->role != PUB || c->state != READY || !t_start) return;
-    double quota = allowed(); int burst = 0;
+    double quota = allowed(); int burst = 0, full = 0;
     while (c->sent < N && c->sent < quota && c->fd >= 0) {
         if (qos && c->inflight >= window) break;
-        if (c->out_len - c->out_off > 128 * 1024) break;
-        if (++burst > 512) { if (!c->queued) { c->queued = 1; todo[n_todo++] = c; } break; }
+        if (c->out_len - c->out_off > 128 * 1024) { full = 1; break; }
+        if (++burst > 512) { again(c); break; }
         if (retaining) { snprintf(c->topic, sizeof c->topic, "retained/%d/%ld", c->idx, c->sent); build_publish(c); }
         put(c, c->pkt, c->pkt_len); u8 *p = c->out + c->out_len - c->pkt_len;
         if (qos) { if (!++c->next_id) c->next_id = 1; p[c->id_off] = c->next_id >> 8; p[c->id_off + 1] = c->next_id; c->inflight++; }
@@ -176,6 +177,7 @@ static void pump(conn *c) {
         c->sent++; total_sent++;
     }
     flush(c);
+    if (full && c->fd >= 0 && !c->want_out) again(c); /* all of it is out: nobody will say that there is room */
 }
 static void ack(conn *c, u8 type, const u8 *id) { u8 b[4] = { type, 2, id[0], id[1] }; put(c, b, 4); }
 

@@ -12,6 +12,7 @@ from attrs import evolve
 
 from benchmarks.fairness import FAIRNESS
 from benchmarks.load import Options
+from benchmarks.peer import subscriber
 from benchmarks.scenario import Row, Sample, Samples, Scenario, Site, absolute, beside
 
 __all__ = ["SCENARIOS", "Row", "Sample", "Scenario", "Site"]
@@ -44,6 +45,7 @@ def _messages(
 # Patience: a broker that serves a retained flood first may let these wait for most of a minute, and loses nothing.
 PACED = Options("pairs", 200, 100, 100, rate=5000, seconds=120.0)
 CONNECTS = Options("connect", 4000)
+QUEUED = Options("pairs", 50_000, 1, 1, qos=1, prefix="queued")
 
 
 def _memory(site: Site) -> Samples:
@@ -63,6 +65,18 @@ def _memory(site: Site) -> Samples:
             after = site.broker.rss_kb()
             troubles.append(second.finish().trouble)
     return {"memory": Sample((after - before) / count, ", ".join(filter(None, troubles)))}
+
+
+def _queued(site: Site) -> Samples:
+    """Resident memory of a message in the queue of a session that is away."""
+    with subscriber(site.port, "away", "queued/#", qos=1, clean=False):
+        pass
+    time.sleep(0.3)
+    site.load(QUEUED)
+    before = site.broker.rss_kb()
+    report = site.load(QUEUED)
+    grown = site.broker.rss_kb() - before
+    return {"queued": Sample(grown * 1024 / max(1.0, report.number("acked")), report.trouble)}
 
 
 def _idle_latency(site: Site) -> Samples:
@@ -117,6 +131,11 @@ SCENARIOS: tuple[Scenario, ...] = (
         "memory",
         (absolute("memory", "memory per idle connection", "KB", 10, 4, Options("idle", 10_000)),),
         _memory,
+    ),
+    Scenario(
+        "queued",
+        (absolute("queued", "memory per queued QoS 1 message, 64 bytes", "bytes", 600, None, QUEUED),),
+        _queued,
     ),
     Scenario(
         "idle-latency",
