@@ -13,12 +13,14 @@ TESTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint format tools debian clean
+.PHONY: help run test bench growth soak lint format tools debian clean
 
 help:
 	@echo "make run     start the broker (MQTT on 127.0.0.1:1883, WebSocket on 8083, REST on 18083)"
 	@echo "make test    linters, types and all tests; installs what they need"
 	@echo "make bench   compare the broker's speed with others"
+	@echo "make growth  how the cost of routing, retained messages and REST grows with their number"
+	@echo "make soak    100,000 connects, disconnects, failures and takeovers: is anything left?"
 	@echo "make lint    linters and types alone"
 	@echo "make format  lay out the code"
 	@echo "make clean   remove what was installed and generated"
@@ -31,6 +33,12 @@ test: tools lint
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+growth: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.growth $(ARGS)
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
