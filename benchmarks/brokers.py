@@ -7,6 +7,7 @@ nothing to disk, logs no traffic, and accepts anonymous clients.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shlex
 import shutil
@@ -26,6 +27,7 @@ __all__ = [
     "OURS",
     "REST_KEY",
     "Broker",
+    "aedes",
     "amqtt_config",
     "custom",
     "flashmq_config",
@@ -38,6 +40,7 @@ __all__ = [
 OURS = "trio-broker"
 BASELINE = "mosquitto"
 ROOT = Path(__file__).resolve().parent.parent
+JS = ROOT / "benchmarks" / "js"
 
 
 @define(frozen=True)
@@ -183,6 +186,22 @@ def _amqtt() -> Broker:
     return Broker("amqtt", command, version=f"amqtt {metadata.version('amqtt')}", count_factor=0.2, versions=(4,))
 
 
+def aedes(folder: Path = JS) -> Broker:
+    """On Node.js; `npm install` in `benchmarks/js` brings it."""
+    found = shutil.which("node")
+    package = folder / "node_modules" / "aedes" / "package.json"
+
+    def command(port: int, _: Path) -> list[str]:
+        return [found or "node", str(folder / "aedes.js"), str(port)]
+
+    if found is None:
+        return Broker("aedes", command, missing="no program 'node'")
+    if not package.exists():
+        return Broker("aedes", command, missing="no npm package 'aedes' (cd benchmarks/js; npm install)")
+    version = f"aedes {json.loads(package.read_text())['version']}, Node.js {_first_line(found, '--version')}"
+    return Broker("aedes", command, version=version, count_factor=0.5, versions=(3, 4))
+
+
 def custom(text: str) -> Broker:
     """A broker from the command line: `name=program arguments`, or a bare command; `{port}` stands for the port."""
     name, equals, words = text.partition("=")
@@ -207,6 +226,7 @@ def known_brokers() -> list[Broker]:
         _ours(),
         _program(BASELINE, ["mosquitto", "-c"], mosquitto_config, "-h"),
         _program("flashmq", ["flashmq", "--config-file"], flashmq_config, "--version"),
+        aedes(),
         _amqtt(),
     ]
 

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.brokers import (
     BASELINE,
     OURS,
+    aedes,
     amqtt_config,
     custom,
     flashmq_config,
@@ -175,6 +176,21 @@ def test_our_configuration_is_accepted_and_opens_one_port(tmp_path: Path) -> Non
     assert config.in_memory
     assert config.mqtt.max_inflight == 65535
     assert config.mqtt.max_mqueue_len == float("inf")
+
+
+def test_aedes_is_measured_where_npm_has_brought_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("benchmarks.brokers._first_line", lambda *argv: "v99.0.0")
+    assert "npm install" in aedes(tmp_path).missing
+    package = tmp_path / "node_modules" / "aedes" / "package.json"
+    package.parent.mkdir(parents=True)
+    package.write_text('{"version": "1.2.3"}')
+    broker = aedes(tmp_path)
+    assert not broker.missing
+    assert broker.version == "aedes 1.2.3, Node.js v99.0.0"
+    assert broker.command(1234, tmp_path) == ["/bin/node", str(tmp_path / "aedes.js"), "1234"]
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert aedes(tmp_path).missing == "no program 'node'"
 
 
 @pytest.mark.parametrize("config", [mosquitto_config, amqtt_config, flashmq_config])
