@@ -247,6 +247,7 @@ def test_every_row_is_in_the_documentation() -> None:
     rows = [row for scenario in SCENARIOS for row in scenario.rows]
     assert len({row.key for row in rows}) == len(rows)
     text = (Path(__file__).parent.parent / "docs" / "performance.md").read_text()
+    text = text[text.index("## What counts") : text.index("## Where it stands")]
     for row in rows:
         (found,) = [line for line in text.splitlines() if line.startswith(f"| `{row.key}` |")]
         bounds = [cell.strip() for cell in found.split("|")][3:5]

@@ -130,7 +130,7 @@ async def _serve(config: Config) -> int:
             with ender.scope, ExitStack() as stack:
                 async with trio.open_nursery() as broker_nursery:
                     addresses: Addresses = await broker_nursery.start(broker.run)
-                    stack.enter_context(short_pauses())
+                    stack.enter_context(short_pauses(trio.lowlevel.current_trio_token().run_sync_soon))
                     _announce(config, addresses)
                     ender.ready()
                     logger.info("trio-broker %s is ready: %s", __version__, config.node.name)

@@ -6,14 +6,14 @@ Nothing that the broker makes for connections and messages is a cycle, so refere
 the libraries of the REST API and from exceptions, and die young. A full collection would look at every object of every
 session and stop the world meanwhile: 20 ms with 1,000 connections when it also looks at all that was imported, a fifth
 of a second with 100,000 sessions. So what survives one is frozen, the next looks only at what came since, and at
-everything when the frozen have become twice as many: each doubling pays once, and cycles among the frozen can at most
-double what is held.
+everything when the frozen have become twice as many, at once, while the load grows, rather than some time later: each
+doubling pays once, and cycles among the frozen can at most double what is held.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from typing import Final
@@ -33,6 +33,8 @@ OLDEST: Final = 2
 class Freezer:
     """A callback for `gc.callbacks`: freezes what a full collection leaves, and thaws it when it has doubled."""
 
+    soon: Callable[[Callable[[], object]], object]
+    """Has a function called when the collector, which calls us, has ended."""
     frozen: int = 0
     """How many objects were left when everything was looked at the last time."""
     is_thawed: bool = True
@@ -52,13 +54,17 @@ class Freezer:
         if self.since * prod(THRESHOLDS) >= self.frozen and gc.get_freeze_count() >= 2 * self.frozen:
             gc.unfreeze()
             self.is_thawed = True
+            self.soon(gc.collect)
 
 
 @contextmanager
-def short_pauses() -> Iterator[None]:
-    """Begin when everything is loaded and the broker is ready. Process-wide, so it is for the command alone."""
+def short_pauses(soon: Callable[[Callable[[], object]], object]) -> Iterator[None]:
+    """Begin when everything is loaded and the broker is ready. Process-wide, so it is for the command alone.
+
+    `soon`: `TrioToken.run_sync_soon`, which may be called in the middle of anything.
+    """
     before = gc.get_threshold()
-    freezer = Freezer()
+    freezer = Freezer(soon)
     gc.callbacks.append(freezer)
     gc.collect()
     gc.set_threshold(*THRESHOLDS)

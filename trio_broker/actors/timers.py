@@ -18,6 +18,9 @@ log = logging.getLogger("trio_broker.timers")
 
 # Cancelled timers are swept out of the heap when they are more than half of it and more than this many.
 _SWEEP_ABOVE = 1024
+# How many timers are looked at before others have their turn: a hundred thousand sessions may have been made, or may
+# expire, within a second.
+_SLICE = 256
 
 
 @define(eq=False)
@@ -43,41 +46,55 @@ class Timers:
 
     def __init__(self) -> None:
         self._heap: list[Timer] = []
+        self._old: list[Timer] = []  # a heap, too; those of its timers that were not cancelled move to the other
         self._order = count()
         self._scope: trio.CancelScope | None = None
         self._added = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._heap) + len(self._old)
 
     def at(self, deadline: float, call: Callable[[], None]) -> Timer:
         """Call `call()` at the Trio time `deadline` (at once when that has passed)."""
         timer = Timer(deadline, next(self._order), call)
         heapq.heappush(self._heap, timer)
         self._added += 1
-        if self._added > _SWEEP_ABOVE and self._added * 2 > len(self._heap):
-            self._sweep()
+        if self._added > _SWEEP_ABOVE and self._added * 2 > len(self._heap) and not self._old:
+            self._heap, self._old = [], self._heap
+            self._added = 0
+            deadline = -math.inf
         if self._scope is not None and deadline < self._scope.deadline:
             self._scope.deadline = deadline
         return timer
 
-    def _sweep(self) -> None:
-        self._added = 0
-        live = [timer for timer in self._heap if timer.call is not None]
-        if len(live) * 2 < len(self._heap):
-            heapq.heapify(live)
-            self._heap = live
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         while True:
-            self._call_due(trio.current_time())
-            with trio.CancelScope(deadline=self._heap[0].deadline if self._heap else math.inf) as self._scope:
+            if self._turn(trio.current_time()):
+                await trio.lowlevel.checkpoint()
+                continue
+            earliest = self._earliest()
+            with trio.CancelScope(deadline=earliest[0].deadline if earliest else math.inf) as self._scope:
                 await trio.sleep_forever()
             self._scope = None
 
-    def _call_due(self, now: float) -> None:
-        while self._heap and (self._heap[0].call is None or self._heap[0].deadline <= now):
-            call = heapq.heappop(self._heap).call
+    def _earliest(self) -> list[Timer]:
+        """The heap whose first timer comes first; an empty one when there is none."""
+        heap, old = self._heap, self._old
+        return old if not heap or (old and old[0] < heap[0]) else heap
+
+    def _turn(self, now: float) -> bool:
+        """Call what is due and sweep a little. Returns whether there is more to do at once."""
+        left = _SLICE
+        while left and (heap := self._earliest()) and (heap[0].call is None or heap[0].deadline <= now):
+            left -= 1
+            call = heapq.heappop(heap).call
             if call is not None:
                 call()
+        old = self._old
+        while left and old:
+            left -= 1
+            timer = old.pop()  # the last of a heap: the rest still is one
+            if timer.call is not None:
+                heapq.heappush(self._heap, timer)
+        return not left
