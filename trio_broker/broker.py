@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 from attrs import define, field
 
-from trio_broker.access.authentication import AuthenticationChain, Authenticator
+from trio_broker.access.authentication import AuthenticationChain, Authenticator, EnhancedAuthenticator
 from trio_broker.access.authorization import Authorizer
 from trio_broker.actors.acknowledger import Acknowledger
 from trio_broker.actors.core import Core
@@ -80,7 +80,7 @@ class Broker:
         self,
         config: Config | None = None,
         *,
-        authenticators: Sequence[Authenticator] = (),
+        authenticators: Sequence[Authenticator | EnhancedAuthenticator] = (),
         authorizer: Authorizer | None = None,
         store: Store | None = None,
     ) -> None:

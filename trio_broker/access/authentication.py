@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from attrs import define, field
 
@@ -37,6 +37,10 @@ class Verdict:
     reason_code: ReasonCode = ReasonCode.SUCCESS
     anonymous: bool = False
     superuser: bool = False
+    username: str | None = None
+    """Who it turned out to be, where that is known better than by CONNECT's user name."""
+    data: bytes | None = field(default=None, repr=False)
+    """The last authentication data of an enhanced authentication."""
 
     @property
     def accepted(self) -> bool:
@@ -48,11 +52,35 @@ REFUSED = Verdict(ReasonCode.NOT_AUTHORIZED)
 BAD_CREDENTIALS = Verdict(ReasonCode.BAD_USER_NAME_OR_PASSWORD)
 
 
+@define(frozen=True)
+class Challenge:
+    """What the peer has to answer before there is a verdict; `data` may be empty."""
+
+    data: bytes | None = field(default=None, repr=False)
+
+
 class Authenticator(Protocol):
     """One link of the chain."""
 
     async def authenticate(self, credentials: Credentials) -> Verdict | None:
         """Accept or refuse; None leaves the decision to the next one."""
+
+
+class Conversation(Protocol):
+    """One enhanced authentication of one connection."""
+
+    async def respond(self, data: bytes | None) -> Challenge | Verdict:
+        """To the peer's authentication data; None where CONNECT or AUTH had none. Not called after a verdict."""
+
+
+@runtime_checkable
+class EnhancedAuthenticator(Protocol):
+    """An authentication method of MQTT 5.0 (section 4.12), `method` being its name, such as "SCRAM-SHA-256"."""
+
+    method: str
+
+    def begin(self, credentials: Credentials) -> Conversation:
+        """A client wants to authenticate, or to do so again, in this way."""
 
 
 @lru_cache(maxsize=1024)
@@ -71,14 +99,21 @@ def is_local(peer_host: str) -> bool:
 class AuthenticationChain:
     """`allow_anonymous`: True lets everybody in when no authenticator is configured, None only local peers."""
 
-    def __init__(self, authenticators: Sequence[Authenticator] = (), allow_anonymous: bool | None = None) -> None:
-        self.authenticators = tuple(authenticators)
+    def __init__(
+        self,
+        authenticators: Sequence[Authenticator | EnhancedAuthenticator] = (),
+        allow_anonymous: bool | None = None,
+    ) -> None:
+        self.authenticators = [it for it in authenticators if not isinstance(it, EnhancedAuthenticator)]
+        self.enhanced = {it.method: it for it in authenticators if isinstance(it, EnhancedAuthenticator)}
         self.allow_anonymous = allow_anonymous
 
     def decide_now(self, credentials: Credentials) -> Verdict | None:
         """The verdict where nobody has to be waited for; else None."""
         if self.authenticators:
             return None
+        if self.enhanced:
+            return BAD_CREDENTIALS  # only those that CONNECT names a method for get in
         allowed = is_local(credentials.peer_host) if self.allow_anonymous is None else self.allow_anonymous
         return ACCEPTED_ANONYMOUS if allowed else REFUSED
 

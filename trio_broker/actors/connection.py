@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING
 
+from trio_broker.actors.exchange import reauthenticate
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import Detached
 from trio_broker.errors import ProtocolError
@@ -17,7 +19,7 @@ from trio_broker.protocol.decode_acknowledge import pubacks
 from trio_broker.protocol.decoder import Decoder
 from trio_broker.protocol.encode import encode
 from trio_broker.protocol.message import Run
-from trio_broker.protocol.packets import MQTT5, ConnAck, Connect, Disconnect, Packet
+from trio_broker.protocol.packets import MQTT5, Auth, ConnAck, Connect, Disconnect, Packet
 from trio_broker.protocol.reason_codes import PACKET_REASON_CODES, ReasonCode
 from trio_broker.session.changes import Answer
 from trio_broker.session.channel import Channel
@@ -26,6 +28,7 @@ from trio_broker.session.session import Session
 
 if TYPE_CHECKING:
     from trio_broker.actors.core import Core
+    from trio_broker.actors.exchange import Exchange
     from trio_broker.actors.session_actor import SessionActor
     from trio_broker.actors.timers import Timer
     from trio_broker.session.step import Step
@@ -55,6 +58,7 @@ class Connection(ABC):
         "early",
         "early_sent",
         "ended",
+        "exchange",
         "gone",
         "held",
         "info",
@@ -75,6 +79,7 @@ class Connection(ABC):
         self.over = False
         self.early = self.early_sent = 0  # bytes that came and went before the session was there
         self.ended: Detached | None = None
+        self.exchange: Exchange | None = None  # while there is an enhanced authentication
         self.gone: str | None = None  # how the peer went away while its CONNECT was looked at
         now = core.clock.now()
         self.last_packet_at = now
@@ -145,13 +150,18 @@ class Connection(ABC):
         packets = self.decoder.feed(data)
         if packets:
             self.last_packet_at = step.now
+            if self.exchange is not None:
+                self._exchanged(packets)
+                if self.decoder.error is not None:
+                    self.refuse(self.decoder.error)
+                return
             if self.held is not None:
                 self.held.extend(packets)
                 if len(self.held) > MAX_HELD_PACKETS or self.early > MAX_HELD_BYTES:
                     self.pause()
                 return  # an error further on has to wait, too
             self._first(packets, step)
-        elif self.decoder.error is not None and self.held is None:
+        elif self.decoder.error is not None and (self.held is None or self.exchange is not None):
             self.refuse(self.decoder.error)
 
     def handle(self, packets: list[Packet], step: Step) -> None:
@@ -208,6 +218,27 @@ class Connection(ABC):
         self.held = packets[1:]
         self.core.connecting(self)
 
+    def exchange_begun(self) -> None:
+        """An enhanced authentication has begun: what came behind CONNECT was too early for it."""
+        held, self.held = self.held or [], []
+        self._exchanged(held)
+
+    def _exchanged(self, packets: list[Packet]) -> None:
+        """During an enhanced authentication there is only AUTH, and DISCONNECT [MQTT-3.1.2-30]."""
+        for packet in packets:
+            if self.over:
+                return
+            try:
+                if isinstance(packet, Disconnect):
+                    self.lost("DISCONNECT")
+                elif not isinstance(packet, Auth) or self.exchange is None:
+                    name = type(packet).__name__
+                    raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"{name} during authentication")
+                else:
+                    self.exchange.received(packet)
+            except ProtocolError as error:
+                self.refuse(error)
+
     def ask_in(self) -> None:
         """Ask the session manager for a session."""
         if not self.over:
@@ -218,6 +249,8 @@ class Connection(ABC):
         """The session is there and CONNACK is sent: take what the client sent ahead."""
         self.channel = channel
         self.actor = actor
+        if channel.terms.authentication_method is not None:
+            channel.on_auth = partial(reauthenticate, self)
         if self.connect is not None:
             self.connect.password = self.connect.will = None  # not kept for as long as the connection lasts
         held, self.held = self.held, None
@@ -306,7 +339,7 @@ class Connection(ABC):
         """
         if self.over:
             return
-        if self.held is not None:
+        if self.held is not None and self.exchange is None:
             # What it sent with its CONNECT comes first: many devices write all they have to say and hang up.
             self.gone = reason
             self.pause()
@@ -354,6 +387,8 @@ class Connection(ABC):
         self.over = True
         self.channel = None
         self.held = None
+        if self.exchange is not None:
+            self.exchange.cancel()
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

@@ -443,7 +443,7 @@ class SessionActor(OnDemandActor):
             cached(core.authorizer, self._origin, "publish"),
             cached(core.authorizer, self._origin, "subscribe"),
         )
-        properties = connack_properties(connect, agreed, core.limits)
+        properties = connack_properties(connect, agreed, core.limits, item.verdict.data)
         connack = ConnAck(0, present and agreed.level != MQTT31, properties)
         frame = strip_to_fit(connack, agreed.level, agreed.maximum_packet_size)
         if frame is None or connection.over:

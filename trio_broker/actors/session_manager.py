@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_broker.access.authentication import ACCEPTED_ANONYMOUS, Credentials, Verdict
+from trio_broker.actors.exchange import Exchange, credentials_of
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import AskActor, AskActors, Attach, ConnectRequest, Decided, SessionEnded, ShutDown
 from trio_broker.actors.resident import ResidentActor
@@ -155,21 +156,36 @@ class SessionManager(ResidentActor):
         client_id = _from_certificate(limits.peer_cert_as_clientid, info) or connect.client_id
         if limits.use_username_as_clientid and connect.username:
             client_id = connect.username
-        credentials = Credentials(
-            client_id=client_id,
-            username=connect.username,
-            password=connect.password,
-            peer_host=info.peer_host,
-            listener=info.listener,
-            protocol_level=connect.protocol_level,
-            certificate_common_name=info.certificate_common_name,
-            certificate_distinguished_name=info.certificate_distinguished_name,
-        )
+        credentials = credentials_of(connection, connect, client_id)
+        method = connect.properties.get("authentication_method")
+        if method is not None:
+            self._begin_exchange(method, connection, connect, credentials)
+            return
         verdict = core.authentication.decide_now(credentials) if info.enable_authn else ACCEPTED_ANONYMOUS
         if verdict is None:
             core.sessions_nursery.start_soon(self._ask_authenticators, connection, connect, client_id, credentials)
         else:
             self._open(connection, connect, client_id, verdict)
+
+    def _begin_exchange(self, method: str, connection: Connection, connect: Connect, credentials: Credentials) -> None:
+        """Enhanced authentication [MQTT 5.0 section 4.12]; the client must not send anything else meanwhile."""
+        core = self.core
+        authenticator = core.authentication.enhanced.get(method)
+        if authenticator is None:  # [MQTT-4.12.0-1]
+            core.meter.authentication_failure += 1
+            error = ProtocolError(ReasonCode.BAD_AUTHENTICATION_METHOD, f"authentication method {method!r}")
+            connection.refuse(error)
+            return
+        connection.exchange = Exchange(connection, authenticator, credentials)
+        core.sessions_nursery.start_soon(self._exchange, connection.exchange, connect, credentials.client_id)
+        connection.exchange_begun()
+
+    async def _exchange(self, exchange: Exchange, connect: Connect, client_id: str) -> None:
+        connection = exchange.connection
+        verdict = await exchange.run(connect.properties.get("authentication_data"))
+        connection.exchange = None
+        if verdict is not None:
+            await self._decided(connection, connect, client_id, verdict)
 
     async def _ask_authenticators(
         self, connection: Connection, connect: Connect, client_id: str, credentials: Credentials
@@ -183,6 +199,9 @@ class SessionManager(ResidentActor):
                 log.exception("authentication of %s failed", connection.name)
         if scope.cancelled_caught:
             log.warning("authentication of %s took longer than %g s", connection.name, self.core.limits.idle_timeout)
+        await self._decided(connection, connect, client_id, verdict)
+
+    async def _decided(self, connection: Connection, connect: Connect, client_id: str, verdict: Verdict) -> None:
         try:
             await self.put(Decided(connection, connect, client_id, verdict))
         except ActorGone:
@@ -201,6 +220,10 @@ class SessionManager(ResidentActor):
         if verdict.anonymous:
             meter.authentication_success_anonymous += 1
             meter.client_auth_anonymous += 1
+        if verdict.username is not None:
+            connect.username = verdict.username
+            if self.core.limits.use_username_as_clientid:
+                client_id = verdict.username
         if not client_id:
             client_id = self._assign()
         self._attach(Attach(connection, connect, client_id, verdict))

@@ -72,6 +72,7 @@ class Channel:
         "level",
         "limits",
         "meter",
+        "on_auth",
         "origin",
         "publisher",
         "receive_maximum",
@@ -109,6 +110,7 @@ class Channel:
         self.unacknowledged = 0  # QoS 1 messages of the client without PUBACK yet
         self.session_expiry_interval = terms.session_expiry_interval
         self.ended: Disconnect | None = None
+        self.on_auth: Callable[[Auth], None] | None = None  # there is one where CONNECT named a method
 
     def handle(self, packets: Sequence[Packet], step: Step) -> None:
         """Take packets in order. Raises ProtocolError; `ended` is set when the client says goodbye."""
@@ -442,8 +444,10 @@ class Channel:
         elif isinstance(packet, Connect):
             raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "second CONNECT")  # [MQTT-3.1.0-2]
         elif isinstance(packet, Auth):
-            self.meter.packets_auth_received += 1
-            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "AUTH without an authentication method")  # [MQTT-4.12.0-7]
+            if self.on_auth is None:
+                self.meter.packets_auth_received += 1
+                raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "AUTH without a method in CONNECT")  # [MQTT-4.12.0-7]
+            self.on_auth(packet)
         else:
             raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"{type(packet).__name__} from a client")
 

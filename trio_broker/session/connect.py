@@ -28,6 +28,7 @@ class Terms:
     maximum_packet_size: int  # of the client
     request_problem_information: bool
     bridge: bool = False
+    authentication_method: str | None = None
 
 
 def check(connect: Connect, limits: Limits) -> None:
@@ -46,9 +47,6 @@ def check(connect: Connect, limits: Limits) -> None:
             raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, f"will with QoS {connect.will.qos}")
         if connect.will.retain and not limits.retain_available:  # [MQTT-3.2.2-13]
             raise ProtocolError(ReasonCode.RETAIN_NOT_SUPPORTED, "will with RETAIN")
-    if "authentication_method" in connect.properties:  # [MQTT-4.12.0-1]
-        method = connect.properties["authentication_method"]
-        raise ProtocolError(ReasonCode.BAD_AUTHENTICATION_METHOD, f"authentication method {method!r}")
 
 
 def terms(connect: Connect, client_id: str, limits: Limits) -> Terms:
@@ -73,10 +71,13 @@ def terms(connect: Connect, client_id: str, limits: Limits) -> Terms:
         maximum_packet_size=properties.get("maximum_packet_size", UNLIMITED_PACKET_SIZE),
         request_problem_information=properties.get("request_problem_information", 1) == 1,
         bridge=connect.bridge,
+        authentication_method=properties.get("authentication_method"),
     )
 
 
-def connack_properties(connect: Connect, agreed: Terms, limits: Limits) -> Properties:
+def connack_properties(
+    connect: Connect, agreed: Terms, limits: Limits, authentication_data: bytes | None = None
+) -> Properties:
     """The properties of a successful CONNACK: every limit that is lower than what a client may presume."""
     properties: Properties = {}
     if agreed.level != MQTT5:
@@ -99,6 +100,10 @@ def connack_properties(connect: Connect, agreed: Terms, limits: Limits) -> Prope
         properties["shared_subscription_available"] = 0
     if agreed.keep_alive != connect.keep_alive:
         properties["server_keep_alive"] = agreed.keep_alive  # [MQTT-3.2.2-21]
+    if agreed.authentication_method is not None:  # [MQTT-4.12.0-5]
+        properties["authentication_method"] = agreed.authentication_method
+        if authentication_data is not None:
+            properties["authentication_data"] = authentication_data
     if limits.response_information and connect.properties.get("request_response_information") == 1:
         properties["response_information"] = limits.response_information  # [MQTT-3.1.2-28]
     return properties
