@@ -25,6 +25,7 @@ from trio_broker.actors.hooks import Hooks
 from trio_broker.actors.internal import local_subscription, make_subscription
 from trio_broker.actors.local_subscriber import LocalSubscriber
 from trio_broker.actors.management import Management
+from trio_broker.actors.memory_guard import MemoryGuard, total_bytes
 from trio_broker.actors.messages import Flush, ShutDown
 from trio_broker.actors.metrics import MetricsCollector
 from trio_broker.actors.poller import Poller
@@ -173,6 +174,8 @@ class Broker:
         core.metrics = MetricsCollector(core)
         core.acknowledger = Acknowledger(core)
         core.manager = SessionManager(core)
+        mark = config.sysmon.memory_high_watermark.bytes_of(total_bytes())
+        core.memory_guard = MemoryGuard(core.limits.pressure, mark)
         core.poller = Poller(core) if Poller.is_available() else None
         self.questions = Management(core, self._listener_infos, self.config.log.file or None)
         return core

@@ -28,6 +28,8 @@ class ProtocolError(TrioBrokerError):
         super().__init__(message)
         self.reason_code = reason_code
         self.message = message
+        self.maximum_packet_size = 0
+        """What the CONNECT that is wrong says about it, for the CONNACK that says so; 0 = nothing."""
 
     def __str__(self) -> str:
         return f"{self.message} (0x{self.reason_code:02X} {self.reason_code.name.lower()})"

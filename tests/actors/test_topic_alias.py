@@ -115,3 +115,28 @@ async def test_a_subscriber_that_allows_some(autojump_clock: MockClock) -> None:
                 assert [message.topic_name for message in messages] == names
                 assert all(1 <= message.properties.get("topic_alias", 1) <= 2 for message in messages)
                 await settle()
+
+
+async def test_every_alias_up_to_the_maximum(autojump_clock: MockClock) -> None:
+    """[MQTT-3.3.2-12] all 65,535 of them, with names of some length."""
+    async with open_broker() as running, running.client("s") as subscriber, running.client("p") as publisher:
+        await subscriber.subscribe("#")
+        for start in range(1, 65536, 5000):
+            numbers = range(start, min(start + 5000, 65536))
+            await publisher.send_bytes(joined(5, *[Publish(f"t/{it}", b"", properties=alias(it)) for it in numbers]))
+            assert len(await rest(subscriber)) == len(numbers)
+        await publisher.send_bytes(joined(5, *[Publish("", b"", properties=alias(it)) for it in (1, 65535)]))
+        assert [message.topic_name for message in await rest(subscriber)] == ["t/1", "t/65535"]
+
+
+async def test_names_of_a_megabyte(autojump_clock: MockClock) -> None:
+    """Memory is bounded: 0x97 where the aliases of one connection would hold more; replacing one gives room."""
+    async with open_broker() as running, running.client("p") as publisher:
+        for number in range(20):
+            await publisher.publish("t" * 60_000, b"", 1, properties=alias(1))
+            await publisher.publish("u" * 60_000, b"", 1, properties=alias(number % 10 + 2))
+        for number in range(12, 17):
+            await publisher.publish("v" * 60_000, b"", 1, properties=alias(number))
+        await publisher.publish("w" * 60_000, b"", 1, properties=alias(17))
+        await publisher.send(Publish("x" * 60_000, b"", properties=alias(18)))
+        assert (await end_of(publisher)).reason_code == 0x97

@@ -7,6 +7,7 @@ looked at and nothing more is sent than what ends it.
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING
 from trio_broker.actors.exchange import reauthenticate
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import Detached
+from trio_broker.actors.rate_limit import RateLimit
 from trio_broker.errors import ProtocolError
 from trio_broker.protocol.decode_acknowledge import pubacks
 from trio_broker.protocol.decoder import Decoder
-from trio_broker.protocol.encode import encode
+from trio_broker.protocol.encode import encode, strip_to_fit
 from trio_broker.protocol.message import Run
 from trio_broker.protocol.packets import MQTT5, Auth, ConnAck, Connect, Disconnect, Packet
 from trio_broker.protocol.reason_codes import PACKET_REASON_CODES, ReasonCode
@@ -63,6 +65,7 @@ class Connection(ABC):
         "held",
         "info",
         "last_packet_at",
+        "limit",
         "over",
         "timer",
     )
@@ -82,6 +85,9 @@ class Connection(ABC):
         self.exchange: Exchange | None = None  # while there is an enhanced authentication
         self.gone: str | None = None  # how the peer went away while its CONNECT was looked at
         now = core.clock.now()
+        self.limit: RateLimit | None = None
+        if info.messages_rate < math.inf or info.bytes_rate < math.inf:
+            self.limit = RateLimit(self, info.messages_rate, info.bytes_rate, now)
         self.last_packet_at = now
         self.timer: Timer | None = core.timers.at(now + core.limits.idle_timeout, self._connect_timeout)
 
@@ -260,7 +266,9 @@ class Connection(ABC):
         if self.is_congested:
             channel.session.congested = True  # the queue of the session was more than the peer takes at once
         elif self.gone is None:
-            self.resume()
+            self.resume_unless_held()
+        if self.limit is not None:
+            self.limit.attached()
         self.last_packet_at = step.now  # until now it had nothing to say
         stats = channel.session.stats
         stats.recv_pkt += 1  # the CONNECT
@@ -308,8 +316,13 @@ class Connection(ABC):
         level = self.connect.protocol_level if self.connect is not None else self.decoder.level
         if answer and level:
             if level == MQTT5 or self.connect is not None or error.reason_code == 0x84:
-                self.write(encode(ConnAck(_sayable(error.reason_code, "CONNACK")), level))
-                meter.packets_connack_sent += 1
+                maximum = error.maximum_packet_size
+                if self.connect is not None:
+                    maximum = self.connect.properties.get("maximum_packet_size", 0)
+                frame = strip_to_fit(ConnAck(_sayable(error.reason_code, "CONNACK")), level, maximum)
+                if frame is not None:  # [MQTT-3.1.2-24]
+                    self.write(frame)
+                    meter.packets_connack_sent += 1
             meter.packets_connack_error += 1
             meter.client_connack += 1
             if error.reason_code in (0x86, 0x87):
@@ -389,6 +402,8 @@ class Connection(ABC):
         self.held = None
         if self.exchange is not None:
             self.exchange.cancel()
+        if self.limit is not None:
+            self.limit.end()
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -435,7 +450,7 @@ class Connection(ABC):
             return
         seconds = channel.terms.keep_alive * self.core.limits.keepalive_multiplier
         now = self.core.clock.now()
-        if self.is_congested:
+        if self.is_congested or (self.limit is not None and self.limit.is_pausing):
             self.last_packet_at = now  # it may have said something that we have not read
         if now - self.last_packet_at >= seconds:  # [MQTT-3.1.2-22]
             self.fail(ReasonCode.KEEP_ALIVE_TIMEOUT, f"no packet for {seconds:g} s")
@@ -449,6 +464,14 @@ class Connection(ABC):
     def is_congested(self) -> bool:
         """Does the peer take too little of what is sent to it?"""
 
+    def resume_unless_held(self) -> None:
+        """Read again, if there is no other reason not to."""
+        limit = self.limit
+        if self.over or self.gone is not None or self.is_congested or (limit is not None and limit.is_pausing):
+            return
+        if self.held is None or (len(self.held) <= MAX_HELD_PACKETS and self.early <= MAX_HELD_BYTES):
+            self.resume()
+
     def set_congested(self, session: Session | None) -> None:
         """The peer does not read: the session queues, and we read nothing more from it."""
         if session is not None:
@@ -458,6 +481,6 @@ class Connection(ABC):
     def set_writable(self) -> None:
         """The peer reads again: the session goes on with its queue."""
         self.last_packet_at = self.core.clock.now()
-        self.resume()
+        self.resume_unless_held()
         if self.actor is not None and not self.over:
             self.actor.tell_drained(self)

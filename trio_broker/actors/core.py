@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
     from trio_broker.actors.door import Door
     from trio_broker.actors.local_subscriber import LocalSubscriber
+    from trio_broker.actors.memory_guard import MemoryGuard
     from trio_broker.actors.metrics import MetricsCollector
     from trio_broker.actors.poller import Poller
     from trio_broker.actors.retainer import Retainer
@@ -41,6 +42,7 @@ class Core:
     manager: SessionManager
     metrics: MetricsCollector
     acknowledger: Acknowledger
+    memory_guard: MemoryGuard
     poller: Poller | None
     door: Door
 
@@ -80,6 +82,8 @@ class Core:
         Nothing may be awaited until then.
         """
         self.reading = True
+        if now >= self.memory_guard.next_at:
+            self.memory_guard.look_again(now)
         return self.step(now)
 
     def step(self, now: float) -> Step:

@@ -5,6 +5,7 @@ Invariant: whoever is given a connection calls `ConnectionInfo.ended` exactly on
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable
 from typing import Protocol
@@ -29,6 +30,8 @@ class ConnectionInfo:
     enable_authn: bool = True
     mountpoint: str = ""
     high_watermark: int = 1_048_576  # bytes the broker keeps for a peer that does not read
+    messages_rate: float = math.inf  # messages and bytes a second that are read from the peer
+    bytes_rate: float = math.inf
     send_timeout: float = 15.0  # seconds; a peer that takes nothing for so long is cut
     ended: Callable[[], None] = field(default=_nothing, repr=False)
 

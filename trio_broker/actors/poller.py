@@ -103,6 +103,8 @@ class Poller:
             except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
                 step.out.clear()
                 connection.crash(error)
+            if connection.limit is not None:
+                connection.limit.charge(len(data), step.now)
             if not number % 8 and perf_counter() > end:
                 left = events[number:]
                 break

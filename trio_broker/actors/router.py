@@ -8,7 +8,7 @@ parked takes its item in the router's turn; else it finds it in its mailbox, beh
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import trio
 
@@ -25,13 +25,17 @@ from trio_broker.actors.questions import SubscriptionRow
 from trio_broker.actors.resident import ResidentActor
 from trio_broker.errors import ActorGone
 from trio_broker.protocol.message import Message, Run
+from trio_broker.protocol.packets import MQTT5
+from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.routing.delivery import Delivery
 from trio_broker.routing.routing_table import RoutingTable
 from trio_broker.routing.shared_group import SharedGroup
 from trio_broker.session.changes import Answer, SubscribeChange, UnsubscribeChange
+from trio_broker.session.pressure import CRITICAL
 from trio_broker.store.operations import DeleteSubscription, PutSubscription
 
 if TYPE_CHECKING:
+    from trio_broker.actors.connection import Connection
     from trio_broker.actors.core import Core
 
 log = logging.getLogger("trio_broker.router")
@@ -82,6 +86,8 @@ class Router(ResidentActor):
 
     def take(self, entries: list[Any]) -> None:
         """Runs, subscription changes and the like; in the turn of whoever brings them if nothing else is to be done."""
+        if self.core.limits.pressure.level >= CRITICAL:
+            entries = self._shed(entries)
         if self.parked:
             self.in_turn(self._turn, entries)
             return
@@ -90,6 +96,27 @@ class Router(ResidentActor):
         except ActorGone:
             # It failed, and with it the broker, which says so; the sessions and readers are about to be cancelled.
             log.debug("the router has ended: %d entries are lost", len(entries))
+
+    def _shed(self, entries: list[Any]) -> list[Any]:
+        """Memory is short: refuse what clients publish; 3.x has no way to say so but to end the connection."""
+        kept: list[Any] = []
+        for entry in entries:
+            if type(entry) is not Run:
+                kept.append(entry)
+                continue
+            if entry.qos == 0:
+                self.core.meter.messages_dropped += len(entry)
+                continue
+            connection = cast("Connection | None", entry.publisher)
+            if connection is None or connection.channel is None:
+                kept.append(entry)  # of the broker itself; or it will not hear of it any more
+                continue
+            answers = connection.channel.refuse(entry, ReasonCode.QUOTA_EXCEEDED)
+            if connection.channel.level == MQTT5:
+                kept += answers
+            else:
+                connection.fail(ReasonCode.QUOTA_EXCEEDED, "memory is short")
+        return kept
 
     def _turn(self, entries: list[Any]) -> None:
         self._take(entries)

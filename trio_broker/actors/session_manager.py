@@ -148,6 +148,9 @@ class SessionManager(ResidentActor):
             connection.refuse(ProtocolError(ReasonCode.SERVER_UNAVAILABLE, "the broker shuts down"))
             return
         core = self.core
+        if core.limits.pressure.level:
+            connection.refuse(ProtocolError(ReasonCode.SERVER_BUSY, "memory is short"))
+            return
         core.meter.client_authenticate += 1
         info = connection.info
         limits = core.limits

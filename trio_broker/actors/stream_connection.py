@@ -80,6 +80,8 @@ class StreamConnection(Connection):
             except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
                 step.out.clear()
                 self.crash(error)
+            if self.limit is not None:
+                self.limit.charge(len(data), step.now)
             core.hand_on(step)
             if core.is_behind:
                 await core.room()

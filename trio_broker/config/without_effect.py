@@ -19,7 +19,7 @@ _MQTT_KEYS = (
     "shared_subscription_initial_sticky_pick",
     "strict_mode",
 )
-_LISTENER_KEYS = ("bytes_rate", "messages_rate", "mountpoint")
+_LISTENER_KEYS = ("mountpoint",)
 _FROM_CERTIFICATE = ("peer_cert_as_clientid", "peer_cert_as_username")
 
 
@@ -45,6 +45,4 @@ def without_effect(config: Config) -> list[str]:
                 keys.append(f"listeners.{kind}.{name}.ssl_options.depth")
             if listener.enable_authn == "quick_deny_anonymous":
                 keys.append(f"listeners.{kind}.{name}.enable_authn = 'quick_deny_anonymous' (taken as true)")
-    if config.sysmon != type(config.sysmon)():
-        keys.append("sysmon.memory_high_watermark")
     return keys

@@ -206,6 +206,8 @@ class Listener(ABC):
             mountpoint=config.mountpoint,
             high_watermark=config.tcp_options.high_watermark,
             send_timeout=config.tcp_options.send_timeout,
+            messages_rate=config.messages_rate,
+            bytes_rate=config.bytes_rate,
             ended=_Place(self),
         )
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from trio_broker.protocol.packets import MQTT5, MQTT31, MQTT311, NO_PROPERTIES, ConnAck, Connect, Will
+from trio_broker.errors import ProtocolError
+from trio_broker.protocol.packets import MQTT5, MQTT31, MQTT311, NO_PROPERTIES, ConnAck, Connect, Properties, Will
 from trio_broker.protocol.primitives import (
     broken_rule,
     decode_binary,
@@ -78,6 +79,26 @@ def decode_connect(data: bytes, version: ConnectVersion, end: int, flags: int) -
         properties, position = decode_properties(data, position, end, "CONNECT")
         if "authentication_data" in properties and "authentication_method" not in properties:
             raise broken_rule("there is authentication data without a method")
+    try:
+        return _decode_payload(data, version, position, end, connect_flags, keep_alive, properties)
+    except ProtocolError as error:
+        error.maximum_packet_size = properties.get("maximum_packet_size", 0)
+        raise
+
+
+def _decode_payload(
+    data: bytes,
+    version: ConnectVersion,
+    position: int,
+    end: int,
+    connect_flags: int,
+    keep_alive: int,
+    properties: Properties,
+) -> Connect:
+    level = version.level
+    strict = level != MQTT31
+    has_username = bool(connect_flags & 0x80)
+    has_password = bool(connect_flags & 0x40)
     client_id, position = decode_string(data, position, end)
     will = None
     if connect_flags & 0x04:

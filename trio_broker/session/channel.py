@@ -54,6 +54,9 @@ _TRAVELLING = (
     "user_property",
 )
 
+# The topic names that the aliases of one connection may stand for, all together: 65,535 names of 16 characters.
+MAX_ALIAS_BYTES = 1_048_576
+
 
 class Channel:
     """One connection of a client: its terms, its topic aliases, its receive quota.
@@ -65,6 +68,7 @@ class Channel:
 
     __slots__ = (
         "_lazy",
+        "alias_bytes",
         "aliases",
         "authorize_publish",
         "authorize_subscribe",
@@ -105,6 +109,7 @@ class Channel:
         self.authorize_subscribe = authorize_subscribe
         self._lazy = self.limits.message_expiry_interval is None  # plain messages need not be made yet
         self.aliases: dict[int, str] | None = None
+        self.alias_bytes = 0
         # Below 5.0 there is no way to announce a maximum, so there is none [MQTT-3.3.4-7].
         self.receive_maximum = (self.limits.max_awaiting_rel if self.level == MQTT5 else 0) or 65535
         self.unacknowledged = 0  # QoS 1 messages of the client without PUBACK yet
@@ -297,10 +302,13 @@ class Channel:
             raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, f"topic alias {alias}")
         if self.aliases is None:
             self.aliases = {}
+        known = self.aliases.get(alias)
         if topic:
+            self.alias_bytes += len(topic) - (0 if known is None else len(known))
+            if self.alias_bytes > MAX_ALIAS_BYTES:
+                raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, f"topic aliases for more than {MAX_ALIAS_BYTES} bytes")
             self.aliases[alias] = topic
             return topic
-        known = self.aliases.get(alias)
         if known is None:
             raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"topic alias {alias} was never set")
         return known
@@ -378,6 +386,20 @@ class Channel:
         if packet.qos:
             reason_code = ReasonCode.NOT_AUTHORIZED if self.level == MQTT5 else ReasonCode.SUCCESS
             step.routed.append(Answer(self.publisher, packet.qos, packet.packet_identifier, reason_code))
+
+    def refuse(self, run: Run, reason_code: ReasonCode) -> list[Answer]:
+        """A run that is not routed after all: what its messages are answered. Only 5.0 can say no [MQTT-4.3.3-9]."""
+        packets = run.packets
+        assert packets is not None
+        count = len(packets)
+        self.meter.packets_publish_dropped += count
+        self.session.stats.recv_dropped += count
+        if run.qos == 1:
+            self.unacknowledged -= count
+        else:
+            for packet in packets:
+                self.session.awaiting_rel.pop(packet.packet_identifier, None)
+        return [Answer(self.publisher, run.qos, packet.packet_identifier, reason_code) for packet in packets]
 
     def acknowledge(self, run: Run | Answer) -> bytes:
         """The run has been routed (and stored where it must be): PUBACK or PUBREC for each [MQTT-3.3.4-1]."""

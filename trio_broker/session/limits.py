@@ -5,7 +5,9 @@ Invariant: floor 1 knows the configuration only through this object; 0 or None f
 
 from __future__ import annotations
 
-from attrs import define
+from attrs import define, field
+
+from trio_broker.session.pressure import Pressure
 
 
 @define(frozen=True)
@@ -33,6 +35,7 @@ class Limits:
     upgrade_qos: bool = False
     ignore_loop_deliver: bool = False
     response_information: str = ""
+    pressure: Pressure = field(factory=Pressure)
     message_expiry_interval: int | None = None
     use_username_as_clientid: bool = False
     peer_cert_as_username: str = "disabled"  # disabled, cn or dn

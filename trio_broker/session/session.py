@@ -212,7 +212,7 @@ class Session:
 
     def _queue(self, copy: Outgoing) -> None:
         if copy.qos == 0:
-            if not self.limits.mqueue_store_qos0:
+            if not self.limits.mqueue_store_qos0 or self.limits.pressure.level:
                 self._drop_queued(copy)
                 return
             self.queued_qos0 += 1

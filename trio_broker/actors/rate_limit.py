@@ -1,0 +1,85 @@
+"""Rate limits of one connection: `messages_rate` and `bytes_rate` of its listener.
+
+Invariant: nothing is refused or lost; a client that sends faster is read later. On average it gets its rate, and what
+it saved by silence, up to one second's worth, at once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+if TYPE_CHECKING:
+    from trio_broker.actors.connection import Connection
+    from trio_broker.actors.timers import Timer
+
+__all__ = ["Bucket", "RateLimit"]
+
+
+@define
+class Bucket:
+    """`rate` tokens flow in a second, at most one second's worth is kept; it may be overdrawn."""
+
+    rate: float
+    tokens: float
+    at: float
+
+    def take(self, count: float, now: float) -> float:
+        """The seconds after which it is no longer overdrawn."""
+        self.tokens = min(self.rate, self.tokens + (now - self.at) * self.rate) - count
+        self.at = now
+        return -self.tokens / self.rate if self.tokens < 0 else 0.0
+
+
+class RateLimit:
+    """Pauses one connection's reading. `is_pausing` while it does."""
+
+    __slots__ = ("_bytes", "_messages", "_seen", "_timer", "connection", "is_pausing")
+
+    def __init__(self, connection: Connection, messages_rate: float, bytes_rate: float, now: float) -> None:
+        self.connection = connection
+        self.is_pausing = False
+        self._messages = Bucket(messages_rate, messages_rate, now) if messages_rate < math.inf else None
+        self._bytes = Bucket(bytes_rate, bytes_rate, now) if bytes_rate < math.inf else None
+        self._seen: int | None = None
+        self._timer: Timer | None = None
+
+    def charge(self, size: int, now: float) -> None:
+        """So many bytes were read, and taken."""
+        connection = self.connection
+        if connection.over:
+            return
+        pause = 0.0
+        if self._bytes is not None:
+            pause = self._bytes.take(size, now)
+        channel = connection.channel
+        if self._messages is not None and channel is not None:
+            stats = channel.session.stats
+            count = stats.recv_msg_qos0 + stats.recv_msg_qos1 + stats.recv_msg_qos2
+            if self._seen is not None:
+                pause = max(pause, self._messages.take(count - self._seen, now))
+            self._seen = count
+        if pause > 0 and not self.is_pausing:
+            self.is_pausing = True
+            connection.pause()
+            self._timer = connection.core.timers.at(now + pause, self._go_on)
+
+    def attached(self) -> None:
+        """The session is there: it may have had messages before."""
+        channel = self.connection.channel
+        if channel is not None:
+            stats = channel.session.stats
+            self._seen = stats.recv_msg_qos0 + stats.recv_msg_qos1 + stats.recv_msg_qos2
+
+    def end(self) -> None:
+        """The connection is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _go_on(self) -> None:
+        self._timer = None
+        self.is_pausing = False
+        self.connection.resume_unless_held()
