@@ -34,6 +34,7 @@ from trio_broker.actors.restore import restore
 from trio_broker.actors.retainer import Retainer
 from trio_broker.actors.router import Router
 from trio_broker.actors.session_manager import SessionManager
+from trio_broker.actors.sys_topics import SysTopics
 from trio_broker.config import Config, MqttConfig, check_files, listener_configs
 from trio_broker.config.without_effect import without_effect
 from trio_broker.errors import ActorGone
@@ -133,6 +134,8 @@ class Broker:
                 core = self._core = self._make_core(sessions)
                 for actor in (core.timers, core.router, core.retainer, core.metrics, core.acknowledger, core.manager):
                     await actors.start(actor.run)
+                if core.sys_topics is not None:
+                    await actors.start(core.sys_topics.run)
                 if core.poller is not None:
                     await actors.start(core.poller.run)
                 await restore(core)
@@ -175,6 +178,8 @@ class Broker:
         core.acknowledger = Acknowledger(core)
         core.manager = SessionManager(core)
         mark = config.sysmon.memory_high_watermark.bytes_of(total_bytes())
+        if config.sys_topics.is_enabled:
+            core.sys_topics = SysTopics(core, config.sys_topics)
         core.memory_guard = MemoryGuard(core.limits.pressure, mark)
         core.poller = Poller(core) if Poller.is_available() else None
         self.questions = Management(core, self._listener_infos, self.config.log.file or None)

@@ -35,6 +35,8 @@ def announce_connected(actor: SessionActor, connection: Connection, agreed: Term
             agreed.keep_alive,
             agreed.session_expiry_interval,
         )
+    if core.sys_topics is not None:
+        core.sys_topics.connected(actor, connection, agreed)
     if core.hooks.connected:
         info = connection.info
         core.hooks.call_connected(
@@ -49,5 +51,7 @@ def announce_disconnected(actor: SessionActor, reason_code: int, reason: str) ->
     core = actor.core
     core.meter.client_disconnected += 1
     core.meter.move_gauge("live_connections", -1)
+    if core.sys_topics is not None:
+        core.sys_topics.disconnected(actor, reason)
     if core.hooks.disconnected:
         core.hooks.call_disconnected(ClientDisconnected(actor.client_id, actor.username, reason_code, reason))

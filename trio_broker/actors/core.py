@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trio_broker.actors.retainer import Retainer
     from trio_broker.actors.router import Router
     from trio_broker.actors.session_manager import SessionManager
+    from trio_broker.actors.sys_topics import SysTopics
 
 
 class Core:
@@ -43,6 +44,7 @@ class Core:
     metrics: MetricsCollector
     acknowledger: Acknowledger
     memory_guard: MemoryGuard
+    sys_topics: SysTopics | None
     poller: Poller | None
     door: Door
 
@@ -70,6 +72,7 @@ class Core:
         self.meter = Meter()
         self.sessions_nursery = sessions_nursery
         self.poller = None
+        self.sys_topics = None
         self.subscribers: set[LocalSubscriber] = set()
         self.next_message_id = 0
         self.reading = False

@@ -148,6 +148,13 @@ class Online:
     online: bool
 
 
+@define(eq=False)
+class SystemRuns:
+    """Messages of the broker about itself; nobody is told where they went."""
+
+    runs: list[Run]
+
+
 class PublishRuns(Question[list[int]]):
     """Route runs from inside the broker; the answer is the number of sessions each went to."""
 

@@ -20,6 +20,7 @@ from trio_broker.actors.messages import (
     Online,
     PublishRuns,
     Retrieve,
+    SystemRuns,
 )
 from trio_broker.actors.questions import SubscriptionRow
 from trio_broker.actors.resident import ResidentActor
@@ -247,6 +248,9 @@ class Router(ResidentActor):
                 for run in entry.runs:
                     self._route(run)
                 self._answers.append((entry, [run.matched for run in entry.runs]))
+            case SystemRuns():
+                for run in entry.runs:
+                    self._route(run)
             case AskRecipients():
                 entry.answer(self.table.recipients())
             case AskSubscriptionsOf():
@@ -270,6 +274,8 @@ class Router(ResidentActor):
             if subscription is None:
                 continue
             self.table.subscribe(recipient, subscription)
+            if self.core.sys_topics is not None and subscription.match_filter.startswith("$SYS/"):
+                self.core.sys_topics.wanted()
             if self.core.store.keeps and recipient.persistent and not change.restored:
                 self.core.store.write(PutSubscription(recipient.client_id, subscription))
         self._count()

@@ -21,6 +21,8 @@ def subscribed(actor: SessionActor, change: SubscribeChange) -> None:
     """The router knows the filters: SUBACK [MQTT-3.8.4-1, 3.8.4-6]."""
     meter = actor.core.meter
     meter.client_subscribe += sum(subscription is not None for subscription in change.subscriptions)
+    if actor.core.sys_topics is not None:
+        actor.core.sys_topics.subscribed(actor, change)
     retrievals = len(change.retrievals())
     if retrievals:
         actor.expect_retained(retrievals)
@@ -34,6 +36,8 @@ def unsubscribed(actor: SessionActor, change: UnsubscribeChange) -> None:
     """The router has dropped the filters: UNSUBACK [MQTT-3.10.4-4]."""
     meter = actor.core.meter
     meter.client_unsubscribe += len(change.topic_filters)
+    if actor.core.sys_topics is not None:
+        actor.core.sys_topics.unsubscribed(actor, change.topic_filters)
     if not change.packet_identifier or change.connection is not actor.connection or actor.terms is None:
         return
     if _answer(actor, UnsubAck(change.packet_identifier, change.reason_codes)):

@@ -20,6 +20,7 @@ from trio_broker.config.model import (
     NodeConfig,
     StoreConfig,
     SysmonConfig,
+    SysTopicsConfig,
 )
 from trio_broker.config.mqtt import MqttConfig
 from trio_broker.config.tree import to_dict
@@ -38,6 +39,7 @@ __all__ = [
     "NodeConfig",
     "SslOptions",
     "StoreConfig",
+    "SysTopicsConfig",
     "SysmonConfig",
     "TcpOptions",
     "WebsocketOptions",

@@ -27,6 +27,9 @@ def check(config: Config) -> None:
     http = config.http
     if http is not None and (not http.bind or http.address.path):
         raise ConfigError("dashboard.listeners.http.bind", _BIND_TCP if http.bind else _BIND_NEEDED)
+    for key in ("sys_msg_interval", "sys_heartbeat_interval"):
+        if getattr(config.sys_topics, key) < 1:
+            raise ConfigError(f"sys_topics.{key}", "must be a second at least")
 
 
 _BIND_NEEDED = 'is needed, such as "127.0.0.1:1883"'

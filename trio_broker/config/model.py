@@ -84,6 +84,29 @@ class LogConfig:
 
 
 @frozen(kw_only=True)
+class SysEventsConfig:
+    client_connected: bool = setting(Flag(), True, "$SYS/brokers/NODE/clients/CLIENTID/connected")
+    client_disconnected: bool = setting(Flag(), True, "$SYS/brokers/NODE/clients/CLIENTID/disconnected")
+    client_subscribed: bool = setting(Flag(), False, "$SYS/brokers/NODE/clients/CLIENTID/subscribed")
+    client_unsubscribed: bool = setting(Flag(), False, "$SYS/brokers/NODE/clients/CLIENTID/unsubscribed")
+
+
+_INTERVAL = Or("disabled", math.inf, Duration())
+
+
+@frozen(kw_only=True)
+class SysTopicsConfig:
+    sys_msg_interval: float = setting(_INTERVAL, "disabled", "from one report of all counters to the next")
+    sys_heartbeat_interval: float = setting(_INTERVAL, "disabled", "from one uptime to the next")
+    sys_event_messages: SysEventsConfig = table(SysEventsConfig, "what is told when it happens")
+
+    @property
+    def is_enabled(self) -> bool:
+        """Events alone are not enough: with both intervals disabled there are no `$SYS` topics."""
+        return not (math.isinf(self.sys_msg_interval) and math.isinf(self.sys_heartbeat_interval))
+
+
+@frozen(kw_only=True)
 class SysmonConfig:
     memory_high_watermark: Watermark = setting(
         Mark(), "70%", "above it new connections are refused, and QoS 0 is dropped first"
@@ -103,6 +126,7 @@ class Config:
     api_key: ApiKeyConfig = table(ApiKeyConfig, "who may use the REST API")
     log: LogConfig = table(LogConfig, "what the command logs")
     sysmon: SysmonConfig = table(SysmonConfig, "limits of the whole process")
+    sys_topics: SysTopicsConfig = table(SysTopicsConfig, "what the broker says of itself under $SYS")
 
     @classmethod
     def service(cls) -> Config:
@@ -114,6 +138,7 @@ class Config:
                 "ws": {"default": ListenerConfig(bind="127.0.0.1:8083")},
             },
             store=StoreConfig(durability="full"),
+            sys_topics=SysTopicsConfig(sys_msg_interval=60.0, sys_heartbeat_interval=30.0),
             dashboard=DashboardConfig(listeners=DashboardListeners(http=HttpConfig(bind="127.0.0.1:18083"))),
         )
 

@@ -176,6 +176,10 @@ class FilterTrie(Generic[V]):
             node = child
         return node.value
 
+    def has_wild_below(self, level: str) -> bool:
+        """Is there a filter with wildcards whose first level this is?"""
+        return self._root.child(level) is not None
+
     def remove(self, topic_filter: str) -> V | None:
         """Take the filter out, and every node that only it needed; returns its value, or None."""
         if not has_wildcard(topic_filter):

@@ -211,6 +211,13 @@ class RoutingTable(Generic[R]):
 
     # -- matching
 
+    def may_match(self, topic_name: str) -> bool:
+        """Cheaper than `match`, and keeps no plan: False means that nobody is subscribed; for topics like `$SYS/...`,
+        which filters beginning with a wildcard do not match.
+        """
+        filters = self._filters
+        return topic_name in filters.exact or filters.has_wild_below(topic_name.partition("/")[0])
+
     def match(self, topic_name: str) -> Plan[R]:
         """Where messages of this topic go, as long as nothing changes."""
         plan = self.plans.get(topic_name)
