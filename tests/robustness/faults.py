@@ -6,6 +6,7 @@ Invariant: a fault is never an error that the broker raises itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,9 +17,9 @@ class Fault(Exception):
 
 
 def fail_when(
-    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, meant: Callable[..., bool] = lambda *_: True
+    monkeypatch: pytest.MonkeyPatch, owner: type | ModuleType, name: str, meant: Callable[..., bool] = lambda *_: True
 ) -> None:
-    """Have method `name` of `owner` fail where `meant` says so of its arguments."""
+    """Have method (or function) `name` of `owner` fail where `meant` says so of its arguments."""
     original = getattr(owner, name)
 
     def method(self: Any, *arguments: Any, **named: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_broker.protocol.decoder import Decoder
 from trio_broker.protocol.packets import PubAck, Publish
+from trio_broker.session import channel
 from trio_broker.session.channel import Channel
 from trio_broker.session.session import Session
 from trio_broker.testing import Client, open_client
@@ -45,7 +47,7 @@ async def trigger_puback(client: Client) -> None:
 IN_A_CLIENT = [
     pytest.param(Decoder, "feed", says_boom, trigger_publish, id="decoder"),
     pytest.param(Channel, "handle", says_boom, trigger_publish, id="channel"),
-    pytest.param(Channel, "_handle_subscribe", lambda packet, step: packet.filters[0].topic_filter == "boom",
+    pytest.param(channel, "handle_subscribe", lambda packet, step: packet.filters[0].topic_filter == "boom",
                  trigger_subscribe, id="subscribe"),
     pytest.param(Session, "handle_pubacks", lambda identifiers, *_: 9 in identifiers, trigger_puback, id="puback"),
 ]  # fmt: skip
@@ -63,7 +65,7 @@ def the_fault(scene: Scene, client_id: str) -> None:
 @pytest.mark.parametrize("level", [4, 5])
 @pytest.mark.parametrize(("owner", "name", "meant", "trigger"), IN_A_CLIENT)
 async def test_a_fault_in_handling_a_client_ends_it_alone(
-    owner: type,
+    owner: type | ModuleType,
     name: str,
     meant: Callable[..., bool],
     trigger: Callable[[Client], Any],
@@ -133,7 +135,7 @@ async def test_a_fault_in_delivering_ends_the_subscriber_alone(
 @pytest.mark.parametrize(("owner", "name"), [(Session, "attach"), (Session, "detach")])
 @pytest.mark.parametrize("kept", [0, 100])
 async def test_a_fault_while_coming_or_going_ends_that_client_alone(
-    owner: type,
+    owner: type | ModuleType,
     name: str,
     kept: int,
     monkeypatch: pytest.MonkeyPatch,

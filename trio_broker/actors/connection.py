@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
 
+import trio
+
 from trio_broker.actors.exchange import reauthenticate
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import Detached
@@ -68,6 +70,7 @@ class Connection(ABC):
         "limit",
         "over",
         "timer",
+        "works",
     )
 
     def __init__(self, core: Core, info: ConnectionInfo) -> None:
@@ -80,6 +83,7 @@ class Connection(ABC):
         self.client_id = ""  # the final one, known when the session is
         self.held: list[Packet] | None = None
         self.over = False
+        self.works = False  # a long request is under way
         self.early = self.early_sent = 0  # bytes that came and went before the session was there
         self.ended: Detached | None = None
         self.exchange: Exchange | None = None  # while there is an enhanced authentication
@@ -198,12 +202,38 @@ class Connection(ABC):
                 actor.watch_awaiting_rel()
             if session.unfinished:
                 actor.tell_drained(self)
+        if channel.long is not None and not self.works:
+            self.works = True
+            self.pause()
+            self.core.sessions_nursery.start_soon(self._work_on, channel)
         if channel.ended is not None:
             self._goodbye(channel.ended)
             return
         error = error or self.decoder.error
         if error is not None:
             self.fail(error.reason_code, error.message)
+
+    async def _work_on(self, channel: Channel) -> None:
+        """A part of a long request a turn; meanwhile nothing is read from the peer."""
+        core = self.core
+        while channel.long is not None and not self.over:
+            await trio.lowlevel.checkpoint()
+            if core.is_behind:
+                await core.room()
+            if self.over:
+                return
+            step = core.begin(core.clock.now())
+            try:
+                channel.go_on(step)
+                self._handled(step)
+            except ProtocolError as broken:
+                self._handled(step, broken)
+            except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
+                step.out.clear()
+                self.crash(error)
+            core.hand_on(step)
+        self.works = False
+        self.resume_unless_held()
 
     def _first(self, packets: list[Packet], step: Step) -> None:
         """The first packets of the peer: a CONNECT, and what it sends ahead of the answer [MQTT-3.1.0-1]."""
@@ -467,7 +497,13 @@ class Connection(ABC):
     def resume_unless_held(self) -> None:
         """Read again, if there is no other reason not to."""
         limit = self.limit
-        if self.over or self.gone is not None or self.is_congested or (limit is not None and limit.is_pausing):
+        if (
+            self.over
+            or self.works
+            or self.gone is not None
+            or self.is_congested
+            or (limit is not None and limit.is_pausing)
+        ):
             return
         if self.held is None or (len(self.held) <= MAX_HELD_PACKETS and self.early <= MAX_HELD_BYTES):
             self.resume()

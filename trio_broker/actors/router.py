@@ -8,6 +8,9 @@ parked takes its item in the router's turn; else it finds it in its mailbox, beh
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import trio
@@ -31,6 +34,7 @@ from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.routing.delivery import Delivery
 from trio_broker.routing.routing_table import RoutingTable
 from trio_broker.routing.shared_group import SharedGroup
+from trio_broker.routing.subscription import Subscription
 from trio_broker.session.changes import Answer, SubscribeChange, UnsubscribeChange
 from trio_broker.session.pressure import CRITICAL
 from trio_broker.store.operations import DeleteSubscription, PutSubscription
@@ -43,6 +47,8 @@ log = logging.getLogger("trio_broker.router")
 
 # Batches the mailbox holds before readers have to wait.
 MAILBOX = 256
+# Subscriptions that are taken out before others have their turn.
+REMOVALS_A_TURN = 256
 
 
 class Recipient(Protocol):
@@ -70,6 +76,7 @@ class Router(ResidentActor):
         self.core = core
         self.table: RoutingTable[Any] = RoutingTable(strategy=core.shared_subscription_strategy)
         self._touched: Touched = {}
+        self._leaving: deque[Iterator[Subscription]] = deque()
         self._settled: list[Run | Answer] = []
         self._retaining: list[Run | Retrieve] = []
         self._answers: list[tuple[PublishRuns, list[int]]] = []
@@ -78,12 +85,30 @@ class Router(ResidentActor):
         task_status.started()
         try:
             while True:
-                self._take(await self.receive())
+                if self._leaving:
+                    # Somebody with many subscriptions left: some of them a turn.
+                    await trio.lowlevel.checkpoint()
+                    self._leave()
+                    if not self.mailbox_len():
+                        continue
+                else:
+                    self._take(await self.receive())
                 while self.mailbox_len():
                     self._take(self.next_message())
                 self._hand_on()
         finally:
             self.end()
+
+    def _leave(self) -> bool:
+        """Take some subscriptions of those who left out of the table; returns whether there are more."""
+        left = REMOVALS_A_TURN
+        while self._leaving:
+            for _ in islice(self._leaving[0], left):
+                left -= 1
+            if not left:
+                return True
+            self._leaving.popleft()
+        return False
 
     def take(self, entries: list[Any]) -> None:
         """Runs, subscription changes and the like; in the turn of whoever brings them if nothing else is to be done."""
@@ -241,9 +266,10 @@ class Router(ResidentActor):
                 self.table.set_online(entry.recipient, entry.online)
             case Gone():
                 self._flush(entry.recipient)
-                removed = self.table.remove(entry.recipient)
-                if removed:
-                    self._count()
+                self._leaving.append(self.table.removal(entry.recipient))
+                if self._leave():
+                    self.tell_always([])  # the rest is done by the task
+                self._count()
             case PublishRuns():
                 for run in entry.runs:
                     self._route(run)

@@ -133,11 +133,22 @@ class RoutingTable(Generic[R]):
 
     def remove(self, recipient: R) -> list[str]:
         """Forget a recipient; returns its filters, in full."""
+        return [subscription.topic_filter for subscription in self.removal(recipient)]
+
+    def removal(self, recipient: R) -> Iterator[Subscription]:
+        """`remove` in parts: each step takes out what it gives. Whoever has many subscriptions is not gone at once.
+
+        They no longer count, but messages are still matched until the last step is done; shared ones go first.
+        """
         subscriptions = self._subscriptions.pop_all(recipient)
+        self._offline.discard(recipient)
+        subscriptions.sort(key=lambda subscription: subscription.share_name is None)
+        return self._steps(recipient, subscriptions)
+
+    def _steps(self, recipient: R, subscriptions: list[Subscription]) -> Iterator[Subscription]:
         for subscription in subscriptions:
             self._take_out(recipient, subscription)
-        self._offline.discard(recipient)
-        return [subscription.topic_filter for subscription in subscriptions]
+            yield subscription
 
     def set_online(self, recipient: R, online: bool) -> None:
         """Whether shared groups should prefer this recipient; it need not have subscriptions yet."""

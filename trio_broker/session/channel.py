@@ -10,14 +10,11 @@ from collections.abc import Callable, Sequence
 from struct import pack
 from typing import Any
 
-from attrs import evolve
-
 from trio_broker.errors import ProtocolError
 from trio_broker.protocol.encode_publish import puback, pubrec
 from trio_broker.protocol.message import Message, Origin, Run
 from trio_broker.protocol.packets import (
     MQTT5,
-    MQTT31,
     NO_PROPERTIES,
     Auth,
     Connect,
@@ -35,14 +32,14 @@ from trio_broker.protocol.packets import (
 )
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.protocol.topics import validate_topic_name
-from trio_broker.routing.subscription import Subscription
-from trio_broker.session.changes import Answer, SubscribeChange, UnsubscribeChange
+from trio_broker.session.changes import Answer
 from trio_broker.session.connect import Terms
 from trio_broker.session.limits import Limits
 from trio_broker.session.meter import Meter
+from trio_broker.session.requests import LongRequest, go_on, handle_subscribe, handle_unsubscribe
 from trio_broker.session.session import NEVER, Session
 from trio_broker.session.step import Step
-from trio_broker.session.subscribe import Authorize, grant
+from trio_broker.session.subscribe import Authorize
 
 # The properties of a PUBLISH that travel to its subscribers.
 _TRAVELLING = (
@@ -63,7 +60,8 @@ class Channel:
 
     `recipient` is the session's handle for the router, `publisher` the one that gets the acknowledgements of runs.
     `authorize_publish` and `authorize_subscribe` are None where everything is allowed. After `handle` saw a
-    DISCONNECT, `ended` is that packet.
+    DISCONNECT, `ended` is that packet. While `long` is not None, a request with many filters is under way (see
+    `trio_broker.session.requests`): nothing may be handled before all of it is done.
     """
 
     __slots__ = (
@@ -75,12 +73,14 @@ class Channel:
         "ended",
         "level",
         "limits",
+        "long",
         "meter",
         "on_auth",
         "origin",
         "publisher",
         "receive_maximum",
         "recipient",
+        "rest",
         "session",
         "session_expiry_interval",
         "terms",
@@ -115,6 +115,8 @@ class Channel:
         self.unacknowledged = 0  # QoS 1 messages of the client without PUBACK yet
         self.session_expiry_interval = terms.session_expiry_interval
         self.ended: Disconnect | None = None
+        self.long: LongRequest | None = None
+        self.rest: list[Packet] = []
         self.on_auth: Callable[[Auth], None] | None = None  # there is one where CONNECT named a method
 
     def handle(self, packets: Sequence[Packet], step: Step) -> None:
@@ -161,6 +163,12 @@ class Channel:
             self.session.stats.recv_msg_qos0 += 1
         return True
 
+    def go_on(self, step: Step) -> None:
+        """The next part of a long request; behind the last one, the packets that waited. Raises as `handle`."""
+        if go_on(self, step):
+            rest, self.rest = self.rest, []
+            self._handle(rest, step)
+
     def handle_pubacks(self, packet_identifiers: Sequence[int], step: Step) -> None:
         """The same for PUBACKs without reason codes."""
         count = len(packet_identifiers)
@@ -190,8 +198,9 @@ class Channel:
         run: Run | None = None
         append: Callable[[Publish], None] | None = None
         lazy = self._lazy
+        arrived = iter(packets)
         try:
-            for packet in packets:
+            for packet in arrived:
                 if type(packet) is Publish:
                     if lazy and packet.qos < 2 and packet.properties is NO_PROPERTIES:
                         # The hot path: consecutive messages to one topic become one run.
@@ -228,6 +237,9 @@ class Channel:
                 self._handle_other(packet, step)
                 if self.ended is not None:
                     return  # what stands behind a DISCONNECT is ignored
+                if self.long is not None:
+                    self.rest = list(arrived)
+                    return
         finally:
             if run is not None:
                 self._close_run(run, step)
@@ -458,9 +470,9 @@ class Channel:
             self.meter.packets_pingresp_sent += 1
             self._answer(b"\xd0\x00", step)
         elif isinstance(packet, Subscribe):
-            self._handle_subscribe(packet, step)
+            handle_subscribe(self, packet, step)
         elif isinstance(packet, Unsubscribe):
-            self._handle_unsubscribe(packet, step)
+            handle_unsubscribe(self, packet, step)
         elif isinstance(packet, Disconnect):
             self._handle_disconnect(packet)
         elif isinstance(packet, Connect):
@@ -485,53 +497,6 @@ class Channel:
         else:
             self._answer(b"\x70\x02" + identifier.to_bytes(2, "big"), step)
         self.meter.packets_pubcomp_sent += 1
-
-    def _handle_subscribe(self, packet: Subscribe, step: Step) -> None:
-        self.meter.packets_subscribe_received += 1
-        subscriptions = self.session.subscriptions
-        identifiers = packet.properties.get("subscription_identifier", [])
-        identifier = identifiers[0] if identifiers else 0
-        change = SubscribeChange(self.recipient, packet.packet_identifier, [], [], [], self.publisher)
-        # Bridges must not get their own messages back, and pass RETAIN on as it is; 3.x has no options to say so.
-        bridge = self.terms.bridge and self.level != MQTT5
-        own_back = not (bridge or (self.limits.ignore_loop_deliver and self.level != MQTT5))
-        new: dict[str, Subscription] = {}
-        count = len(subscriptions)
-        for wanted in packet.filters:
-            asked = wanted
-            if not own_back:
-                asked = evolve(asked, no_local=True, retain_as_published=bridge)
-            existed = asked.topic_filter in subscriptions or asked.topic_filter in new
-            granted = grant(asked, identifier, self.limits, count - existed, self.authorize_subscribe)
-            change.existed.append(existed)
-            if isinstance(granted, Subscription):
-                count += not existed
-                new[asked.topic_filter] = granted
-                change.subscriptions.append(granted)
-                change.reason_codes.append(granted.qos)
-                continue
-            if self.level == MQTT31:
-                # 3.1 has no way to say no in a SUBACK.
-                raise ProtocolError(granted, f"filter {asked.topic_filter!r} refused")
-            self.meter.packets_subscribe_error += 1
-            if granted == ReasonCode.NOT_AUTHORIZED:
-                self.meter.packets_subscribe_auth_error += 1
-            change.subscriptions.append(None)
-            change.reason_codes.append(granted if self.level == MQTT5 else 0x80)
-        subscriptions.update(new)
-        step.routed.append(change)
-
-    def _handle_unsubscribe(self, packet: Unsubscribe, step: Step) -> None:
-        self.meter.packets_unsubscribe_received += 1
-        subscriptions = self.session.subscriptions
-        change = UnsubscribeChange(self.recipient, packet.packet_identifier, [], [], self.publisher)
-        for topic_filter in packet.topic_filters:
-            if subscriptions.pop(topic_filter, None) is None:
-                change.reason_codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
-            else:
-                change.topic_filters.append(topic_filter)
-                change.reason_codes.append(ReasonCode.SUCCESS)
-        step.routed.append(change)
 
     def _handle_disconnect(self, packet: Disconnect) -> None:
         self.meter.packets_disconnect_received += 1
