@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
+from contextlib import suppress
 
 import pytest
 import trio
@@ -24,6 +25,9 @@ from listeners.fake_gate import (
 from trio_broker.errors import ListenerError
 from trio_broker.listeners import make_listener
 from trio_broker.listeners.tls_stream import CLOSE_TIMEOUT, TlsStream
+from trio_broker.protocol.encode import encode
+from trio_broker.protocol.packets import Connect
+from trio_broker.testing import open_broker
 
 
 async def connect(tls: Running, context: ssl.SSLContext) -> trio.SSLStream[trio.SocketStream]:
@@ -220,3 +224,22 @@ async def test_closing_does_not_wait_for_a_peer_that_does_not_read(
     await stream.aclose()
     assert trio.current_time() - started == pytest.approx(CLOSE_TIMEOUT)
     await stream.aclose()
+
+
+async def test_the_last_words_reach_a_peer_that_still_sends(certificates: Certificates) -> None:
+    """[MQTT 5.0 section 4.13] unread bytes at the end would reset the connection, and destroy what was sent before."""
+    options = certificates.options
+    ssl_options = {"certfile": options.certfile, "keyfile": options.keyfile}
+    async with open_broker(
+        listeners={"ssl": {"default": {"bind": "127.0.0.1:0", "ssl_options": ssl_options}}}
+    ) as broker:
+        for _ in range(20):
+            tcp = await trio.open_tcp_stream(*broker.listeners["ssl:default"])
+            client = trio.SSLStream(tcp, certificates.client_context(), server_hostname="127.0.0.1")
+            await client.send_all(encode(Connect("c"), 5, "client"))
+            assert (await client.receive_some())[0] == 0x20
+            # What follows the fault is never read by the broker as MQTT.
+            with suppress(trio.BrokenResourceError):
+                await client.send_all(b"\0\0" + b"x" * 300_000)
+            assert await client.receive_some() == b"\xe0\x01\x81"
+            await trio.aclose_forcefully(client)

@@ -83,7 +83,7 @@ async def test_a_client_that_is_away_does_not_lose_its_open_identifiers(autojump
     `await_rel_timeout` is for clients that could release a message and do not; one that is away cannot.
     """
     never: Properties = {"session_expiry_interval": 0xFFFFFFFF}
-    async with open_broker() as running, running.client("s") as subscriber:
+    async with open_broker(mqtt={"await_rel_timeout": "300s"}) as running, running.client("s") as subscriber:
         await subscriber.subscribe("t", 2)
         async with running.client("c", properties=never) as client:
             await client.send(Publish("t", b"once", 2, packet_identifier=7))
@@ -101,7 +101,7 @@ async def test_a_client_that_is_away_does_not_lose_its_open_identifiers(autojump
 
 async def test_a_client_that_is_there_still_loses_them(autojump_clock: MockClock) -> None:
     """`await_rel_timeout` counts from the moment the client was back."""
-    async with open_broker() as running:
+    async with open_broker(mqtt={"await_rel_timeout": "300s"}) as running:
         async with running.client("c", properties=SESSION) as client:
             await client.send(Publish("t", b"once", 2, packet_identifier=7))
             await expect(client, PubRec)

@@ -98,4 +98,6 @@ class MqttConfig:
     max_inflight: int = setting(Integer(1, 65535), 32, "QoS 1 and 2 messages on their way to one client")
     max_subscriptions: float = setting(Or("infinity", math.inf, Integer(1)), "infinity", "subscriptions of one session")
     upgrade_qos: bool = setting(Flag(), False, "a message gets the QoS of the subscription where that is higher")
-    await_rel_timeout: float = setting(_TIME_OR_NEVER, "300s", "a QoS 2 message whose PUBREL never came is given up")
+    await_rel_timeout: float = setting(
+        _TIME_OR_NEVER, "infinity", "a QoS 2 message whose PUBREL never came is given up; may then come twice"
+    )

@@ -14,6 +14,7 @@ from attrs import define, field
 
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.listeners.accepting import SocketListener
+from trio_broker.listeners.lingering import LingeringStream
 from trio_broker.listeners.listener import BoundAddress
 from trio_broker.listeners.proxied import meet_proxy
 from trio_broker.listeners.tls_context import build_context, common_name, distinguished_name
@@ -62,7 +63,7 @@ class StreamListener(SocketListener):
         """The stream to go on with; None when the TLS handshake failed."""
         if self.context is None:
             return transport
-        stream = trio.SSLStream(transport, self.context, server_side=True)
+        stream = trio.SSLStream(LingeringStream(transport), self.context, server_side=True)
         with self.handshake(self.config.ssl_options.handshake_timeout):
             try:
                 await stream.do_handshake()

@@ -10,6 +10,8 @@ import ssl
 import trio
 from attrs import define
 
+from trio_broker.listeners.lingering import LingeringStream
+
 CLOSE_TIMEOUT = 1.0
 """Seconds for a peer that does not read to make room for close_notify."""
 
@@ -18,7 +20,7 @@ CLOSE_TIMEOUT = 1.0
 class TlsStream(trio.abc.Stream):
     """Over a Trio SSL stream whose handshake is done."""
 
-    _tls: trio.SSLStream[trio.SocketStream]
+    _tls: trio.SSLStream[LingeringStream]
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._tls.send_all(data)

@@ -5,6 +5,8 @@ Invariant: floor 1 knows the configuration only through this object; 0 or None f
 
 from __future__ import annotations
 
+import math
+
 from attrs import define, field
 
 from trio_broker.session.pressure import Pressure
@@ -26,7 +28,7 @@ class Limits:
     max_mqueue_len: int = 1000  # 0 = unbounded
     mqueue_store_qos0: bool = True
     max_awaiting_rel: int = 100  # 0 = unbounded; else also announced as Receive Maximum
-    await_rel_timeout: float = 300.0
+    await_rel_timeout: float = math.inf
     max_subscriptions: int | None = None
     session_expiry_interval: int = 7200  # of persistent 3.x sessions, and the most a 5.0 client gets
     server_keepalive: int | None = None
