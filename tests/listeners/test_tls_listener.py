@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from conformance.statement import conforms
 from listeners.certificates import Certificates
 from listeners.fake_gate import (
     EchoGate,
@@ -78,6 +79,7 @@ async def test_client_certificates_name_the_client(certificates: Certificates) -
         assert info.certificate_distinguished_name.startswith("CN=device-7,")
 
 
+@conforms(edge="transport-3")
 async def test_a_client_certificate_may_be_optional(certificates: Certificates) -> None:
     config = listener_config("ssl", ssl_options=certificates.with_clients(required=False))
     async with running(config) as tls:
@@ -96,6 +98,7 @@ async def refused(tls: Running, context: ssl.SSLContext) -> None:
     await trio.aclose_forcefully(client)
 
 
+@conforms(edge="transport-3")
 async def test_a_required_certificate_that_is_missing_or_strange(
     certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -133,6 +136,7 @@ async def test_no_tls_at_all(certificates: Certificates) -> None:
         await until(lambda: tls.listener.current_connections == 0)
 
 
+@conforms(edge="transport-3")
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])
 async def test_a_silent_peer_is_cut_and_stalls_nobody(
     certificates: Certificates, said: bytes, autojump_clock: trio.testing.MockClock
@@ -204,6 +208,7 @@ async def test_a_bad_certificate_keeps_the_listener_shut(certificates: Certifica
     assert not listener.running
 
 
+@conforms(edge="transport-3")
 async def test_closing_does_not_wait_for_a_peer_that_does_not_read(
     certificates: Certificates, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -226,6 +231,7 @@ async def test_closing_does_not_wait_for_a_peer_that_does_not_read(
     await stream.aclose()
 
 
+@conforms(edge="publishing-11")
 async def test_the_last_words_reach_a_peer_that_still_sends(certificates: Certificates) -> None:
     """[MQTT 5.0 section 4.13] unread bytes at the end would reset the connection, and destroy what was sent before."""
     options = certificates.options

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
+from conformance.statement import conforms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listeners.certificates import Certificates
@@ -40,6 +41,7 @@ def ws(**options: Any) -> ListenerConfig:
     return listener_config("ws", websocket=WebsocketOptions(**options))
 
 
+@conforms(v311="6.0.0-4", v5="6.0.0-4", edge="transport-1")
 @pytest.mark.parametrize(
     ("offered", "chosen"),
     [("mqtt", "mqtt"), ("mqttv3.1", "mqttv3.1"), ("mqttv3.1, mqtt", "mqtt"), ("chat, mqtt-v5", "mqtt-v5")],
@@ -54,6 +56,7 @@ async def test_an_upgrade_with_a_subprotocol(offered: str, chosen: str) -> None:
         assert listening.gate.infos[0].listener == "ws:default"
 
 
+@conforms(v311="6.0.0-4", v5="6.0.0-4", edge="transport-1")
 async def test_an_upgrade_without_a_subprotocol_where_that_is_allowed() -> None:
     async with running(ws(fail_if_no_subprotocol=False)) as listening, await listening.connect() as client:
         response = await upgraded(client, request(protocols=None))
@@ -66,6 +69,7 @@ async def test_compression_is_not_agreed_on() -> None:
         assert "sec-websocket-extensions" not in response.headers
 
 
+@conforms(v311="6.0.0-4", v5="6.0.0-4", edge="transport-1")
 @pytest.mark.parametrize(
     ("options", "said", "status"),
     [
@@ -119,6 +123,7 @@ async def test_any_other_nonsense_ends_the_connection_without_a_traceback(
     assert all(record.exc_info is None for record in caplog.records)
 
 
+@conforms(v311="6.0.0-2", v5="6.0.0-2", edge="transport-2")
 async def test_frames_and_packets_need_not_line_up() -> None:
     async with running(ws()) as listening, await listening.connect() as client:
         await upgraded(client)
@@ -148,6 +153,7 @@ async def test_messages_of_every_size(size: int) -> None:
         assert await read_frame(client) == (BINARY, payload)
 
 
+@conforms(v311="6.0.0-1", v5="6.0.0-1", edge="transport-2")
 async def test_a_text_frame_closes_with_1003() -> None:
     async with running(ws()) as listening, await listening.connect() as client:
         await upgraded(client)
@@ -159,6 +165,7 @@ async def test_a_text_frame_closes_with_1003() -> None:
         assert len(listening.gate.broken) == 1
 
 
+@conforms(edge="transport-2")
 @pytest.mark.parametrize(
     ("wrong", "code"),
     [
@@ -206,6 +213,7 @@ async def test_the_close_frame_arrives_while_the_peer_is_still_sending() -> None
         await until(lambda: listening.listener.current_connections == 0)
 
 
+@conforms(edge="transport-2")
 @pytest.mark.parametrize("code", [1000, 1001])
 async def test_a_close_frame_is_answered_and_ends_the_stream(code: int) -> None:
     async with running(ws()) as listening, await listening.connect() as client:
