@@ -23,7 +23,7 @@ from trio_broker.protocol.decode_acknowledge import pubacks
 from trio_broker.protocol.decoder import Decoder
 from trio_broker.protocol.encode import encode, strip_to_fit
 from trio_broker.protocol.message import Run
-from trio_broker.protocol.packets import MQTT5, Auth, ConnAck, Connect, Disconnect, Packet
+from trio_broker.protocol.packets import MQTT5, Auth, ConnAck, Connect, Disconnect, Packet, Properties
 from trio_broker.protocol.reason_codes import PACKET_REASON_CODES, ReasonCode
 from trio_broker.session.changes import Answer
 from trio_broker.session.channel import Channel
@@ -47,6 +47,11 @@ MAX_HELD_BYTES = 1_048_576
 def _sayable(reason_code: int, packet_name: str) -> int:
     """The code itself where it may stand in that packet, else "unspecified error" [MQTT-3.2.2-8, 3.14.2-1]."""
     return reason_code if reason_code in PACKET_REASON_CODES[packet_name] else ReasonCode.UNSPECIFIED_ERROR
+
+
+def _kept(properties: Properties) -> Properties:
+    """What of a CONNECT's properties is needed later."""
+    return {"maximum_packet_size": properties["maximum_packet_size"]} if "maximum_packet_size" in properties else {}
 
 
 class Connection(ABC):
@@ -85,7 +90,7 @@ class Connection(ABC):
         self.over = False
         self.works = False  # a long request is under way
         self.early = self.early_sent = 0  # bytes that came and went before the session was there
-        self.ended: Detached | None = None
+        self.ended: tuple[int, str, int | None] | None = None  # what `Detached` says of it
         self.exchange: Exchange | None = None  # while there is an enhanced authentication
         self.gone: str | None = None  # how the peer went away while its CONNECT was looked at
         now = core.clock.now()
@@ -288,7 +293,10 @@ class Connection(ABC):
         if channel.terms.authentication_method is not None:
             channel.on_auth = partial(reauthenticate, self)
         if self.connect is not None:
-            self.connect.password = self.connect.will = None  # not kept for as long as the connection lasts
+            # What a client may fill with megabytes is not kept for as long as the connection lasts.
+            self.connect.password = self.connect.will = None
+            if self.connect.properties:
+                self.connect.properties = _kept(self.connect.properties)
         held, self.held = self.held, None
         if self.timer is not None:
             self.timer.cancel()
@@ -428,6 +436,7 @@ class Connection(ABC):
 
     def _end(self) -> None:
         self.over = True
+        self.decoder.held = b""
         self.channel = None
         self.held = None
         if self.exchange is not None:
@@ -441,14 +450,15 @@ class Connection(ABC):
 
     def _tell_actor(self, message: Detached) -> None:
         """Should the actor's mailbox be full, it finds `ended` by itself."""
-        self.ended = message
+        # Without the message itself, which refers to this connection: what has ended is freed at once.
+        self.ended = (message.reason_code, message.reason, message.session_expiry_interval)
         if self.actor is not None:
             self.core.ended(self)
 
     def tell_ended(self) -> None:
         """Let the session know how it ended, unless that is taken over by now."""
         if self.actor is not None and self.ended is not None:
-            self.actor.remind(self.ended)
+            self.actor.remind(Detached(self, *self.ended))
 
     # -- time ---------------------------------------------------------------------------------------------------
 

@@ -66,10 +66,10 @@ class RetainedFeed:
         live = self._live
         pages = self._pages
         while pages:
-            room = room_for(session)
-            if not room:
-                break
             page = pages[0]
+            room = room_for(session)
+            if not room and page.messages:
+                break  # empty ones need none, and must not pile up
             if page.subscription.topic_filter not in session.subscriptions:
                 page.messages.clear()  # unsubscribed meanwhile [MQTT-3.10.4-2]
                 page.last = True

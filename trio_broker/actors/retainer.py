@@ -67,6 +67,7 @@ class Retainer(ResidentActor):
                     await self._take(item)
                 else:
                     await self._handle(item)
+                del item  # or what it refers to would stay until the next one comes
         finally:
             self.end()
 

@@ -108,6 +108,7 @@ class Router(ResidentActor):
             if not left:
                 return True
             self._leaving.popleft()
+            self._count()
         return False
 
     def take(self, entries: list[Any]) -> None:

@@ -151,7 +151,7 @@ class SessionActor(OnDemandActor):
         if connection is None:
             return None
         if connection.ended is not None:
-            self._detached(connection.ended)
+            self._detached(Detached(connection, *connection.ended))
         elif self.session is not None and (self.session.congested or self.session.unfinished):
             return self._drained(Drained(connection))
         return None

@@ -21,6 +21,7 @@ class LingeringStream(trio.abc.Stream):
     """What is under a TLS stream: at its end the sending side is shut, and what still comes is read and forgotten."""
 
     _socket: trio.SocketStream
+    _received: trio.Event | None = None  # there is one while somebody receives
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._socket.send_all(data)
@@ -29,14 +30,22 @@ class LingeringStream(trio.abc.Stream):
         await self._socket.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return bytes(await self._socket.receive_some(max_bytes))
+        self._received = received = trio.Event()
+        try:
+            return bytes(await self._socket.receive_some(max_bytes))
+        finally:
+            self._received = None
+            received.set()
 
     async def aclose(self) -> None:
         try:
             with trio.move_on_after(LINGER):
                 await self._socket.send_eof()
-                while await self._socket.receive_some(BYTES_A_READ):
-                    pass
+                while True:
+                    if self._received is not None:
+                        await self._received.wait()  # a reader that has not noticed yet
+                    elif not await self._socket.receive_some(BYTES_A_READ):
+                        break
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return  # the peer was faster
         finally:

@@ -27,6 +27,8 @@ def decode_pingresp(data: bytes, position: int, end: int, level: int, server: bo
 
 def decode_disconnect(data: bytes, position: int, end: int, level: int, server: bool) -> Disconnect:
     if level != MQTT5:
+        if not server:
+            raise broken_rule(f"a server does not send DISCONNECT at level {level}")
         _expect_end(position, end, "DISCONNECT")
         return Disconnect()
     name = "DISCONNECT_BY_CLIENT" if server else "DISCONNECT_BY_SERVER"

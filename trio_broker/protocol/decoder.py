@@ -82,7 +82,8 @@ class Decoder:
         try:
             self._decode(data, packets)
         except ProtocolError as error:
-            self.error = error
+            # The traceback would refer to this decoder, and so keep it until the garbage collector finds it.
+            self.error = error.with_traceback(None)
         return packets
 
     def _decode(self, data: bytes, packets: list[Packet]) -> None:

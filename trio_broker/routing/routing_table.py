@@ -20,6 +20,8 @@ from trio_broker.routing.shared_group import SharedGroup, Strategy
 from trio_broker.routing.subscription import Subscription
 from trio_broker.routing.subscription_table import SubscriptionTable
 
+LONGEST_PLANNED = 512
+"""Characters of a topic name whose plan is kept: memory for plans is bounded in bytes, too."""
 DELIVERIES_PER_PLAN: Final = 16
 """The cache holds at most this many deliveries for each plan it may hold (one plan may be larger than all that)."""
 
@@ -234,7 +236,8 @@ class RoutingTable(Generic[R]):
         plan = self.plans.get(topic_name)
         if plan is None:
             plan = self._make_plan(topic_name)
-            self._keep_plan(topic_name, plan)
+            if len(topic_name) <= LONGEST_PLANNED:
+                self._keep_plan(topic_name, plan)
         return plan
 
     def _make_plan(self, topic_name: str) -> Plan[R]:

@@ -43,6 +43,9 @@ def check(connect: Connect, limits: Limits) -> None:
             f"client identifier of {size} bytes, at most {limits.max_clientid_len} allowed",
         )
     if connect.will is not None:
+        if connect.will.topic_name.count("/") >= limits.max_topic_levels:
+            levels = limits.max_topic_levels
+            raise ProtocolError(ReasonCode.TOPIC_NAME_INVALID, f"will topic of more than {levels} levels")
         if connect.will.qos > limits.max_qos_allowed:  # [MQTT-3.2.2-12]
             raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, f"will with QoS {connect.will.qos}")
         if connect.will.retain and not limits.retain_available:  # [MQTT-3.2.2-13]
