@@ -5,6 +5,7 @@ Invariant: what comes out raises Trio's stream exceptions only, and closing is o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -13,10 +14,16 @@ import trio
 from attrs import define, field
 from trio_websocket import CloseReason, ConnectionClosed
 
+log = logging.getLogger("trio_broker.listeners.websocket")
+
 CLOSE_TIMEOUT = 2.0
 """Seconds for the peer to answer our close frame."""
 
 RECEIVE_SIZE = 65_536
+MAX_PARTS = 20_000
+"""Fragments of one message. The library keeps them until the message is whole, and the limit of a message counts what
+is in them only: empty ones would be kept without end. 16 MB in segments of a network are less than so many."""
+
 CLOSE_FRAME = b"\x88"
 """The first byte of one."""
 
@@ -145,6 +152,10 @@ class Transport(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self.messages is not None and len(getattr(self.messages, "_message_parts", ())) > MAX_PARTS:
+            log.info("WebSocket closed: a message in more than %d fragments", MAX_PARTS)
+            self._end()
+            raise trio.BrokenResourceError("a message in too many fragments")
         async with self._receive_turn:
             try:
                 data = bytes(await self._stream.receive_some(max_bytes))
