@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import trio
 from actors.flows import SESSION, joined, numbers, one, payloads, rest, settle, take
@@ -296,3 +298,22 @@ async def test_properties_are_kept(autojump_clock: MockClock) -> None:
         await client.publish("t", b"x", 1, retain=True, properties=carried)
         await client.subscribe("t")
         assert (await one(client)).properties == carried
+
+
+async def test_many_subscriptions_of_a_client_that_does_not_read(autojump_clock: MockClock) -> None:
+    """More than may wait as pages: all that was asked for comes when it reads, once for each filter at least."""
+    async with open_broker(mqtt={"max_mqueue_len": 10, "max_inflight": 1}) as running:
+        async with running.client("p") as publisher, running.client("s", auto_ack=False) as client:
+            for number in range(200):
+                await publisher.publish(f"kept/{number}", b"%d" % number, 1, retain=True)
+            filters = [SubscribeFilter(f"kept/{number}", 1) for number in range(200)]
+            await client.send(Subscribe(1, filters))
+            await client.send(Subscribe(2, filters[:100]))
+            await settle()
+            seen: Counter[str] = Counter()
+            while messages := await rest(client, ack=True):
+                seen.update(message.topic_name for message in messages)
+            assert set(seen) == {f"kept/{number}" for number in range(200)}
+            assert max(seen.values()) <= 2
+            await publisher.publish("kept/7", b"live", 1)
+            assert [message.payload for message in await rest(client, ack=True)] == [b"live"]

@@ -48,6 +48,7 @@ class Retrieval:
     recipient: Any
     subscription: Subscription
     messages: Iterator[Message | None]
+    begun: bool = False  # something of it has been sent to the client
 
 
 class Retainer(ResidentActor):
