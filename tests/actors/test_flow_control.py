@@ -277,3 +277,29 @@ async def test_a_crowd_of_acknowledgements(autojump_clock: MockClock) -> None:
             assert payloads(await rest(client)) == [b"1"]
             await client.send(Subscribe(77, [SubscribeFilter("x")]))
             assert (await expect(client, SubAck)).packet_identifier == 77
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("retain", [False, True])
+async def test_what_is_too_much_reaches_nobody(autojump_clock: MockClock, qos: int, retain: bool) -> None:
+    """[MQTT-3.3.4-7] 0x93 for the sender, and nothing for a session that is being given retained messages."""
+    async with open_broker(mqtt={"max_awaiting_rel": 1}) as running, running.client("p") as publisher:
+        for number in range(50):
+            await publisher.publish(f"t/{number}", b"kept", 1, retain=True)
+        async with running.client("s", properties={"receive_maximum": 1}, auto_ack=False) as subscriber:
+            await subscriber.subscribe("t/#", 1)
+            async with running.client("c") as client:
+                await client.send_bytes(
+                    joined(
+                        5,
+                        Publish("t/0", b"open", 2, packet_identifier=1),
+                        *[Publish("t/1", b"too much", qos, retain, packet_identifier=at) for at in (2, 3)],
+                    )
+                )
+                assert (await end_of(client)).reason_code == 0x93
+            seen = await take(subscriber, 1, ack=True)
+            while more := await rest(subscriber, ack=True):
+                seen += more
+            assert "too much" not in {message.payload.decode() for message in seen}
+            assert len(seen) == 51
+            assert await subscriber.ping() is not None

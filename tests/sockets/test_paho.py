@@ -87,6 +87,7 @@ def opened(
     finally:
         paho.client.disconnect()
         paho.client.loop_stop()
+        paho.client._reset_sockets()  # else the pair that wakes its thread waits for the garbage collector
 
 
 def test_round_trip(endpoint: Any, level: MQTTProtocolVersion, prefix: str) -> None:

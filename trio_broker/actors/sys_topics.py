@@ -95,74 +95,74 @@ class SysTopics:
         self._wake.set()
 
     def connected(self, actor: SessionActor, connection: Connection, agreed: Terms) -> None:
-        if self.events.client_connected:
-            connect = connection.connect
-            self._event(
-                actor,
-                "connected",
-                {
-                    **self._about(actor, connection, agreed),
-                    "clean_start": agreed.clean_start,
-                    "keepalive": agreed.keep_alive,
-                    "expiry_interval": agreed.session_expiry_interval,
-                    "connected_at": actor.connected_at,
-                    "connack": 0,
-                    "is_bridge": connect is not None and connect.bridge,
-                },
-            )
+        if not self.events.client_connected or not self._is_wanted(actor, "connected"):
+            return
+        info = connection.info
+        connect = connection.connect
+        self._event(
+            actor,
+            "connected",
+            {
+                "username": actor.username,
+                "ipaddress": info.peer_host,
+                "sockport": info.peer_port,
+                "proto_name": "MQIsdp" if agreed.level == MQTT31 else "MQTT",
+                "proto_ver": agreed.level,
+                "clean_start": agreed.clean_start,
+                "keepalive": agreed.keep_alive,
+                "expiry_interval": agreed.session_expiry_interval,
+                "connected_at": actor.connected_at,
+                "connack": 0,
+                "is_bridge": connect is not None and connect.bridge,
+            },
+        )
 
     def disconnected(self, actor: SessionActor, reason: str) -> None:
-        if self.events.client_disconnected:
-            info, agreed = actor.peer, actor.terms
-            self._event(
-                actor,
-                "disconnected",
-                {
-                    "username": actor.username,
-                    "sockport": info.peer_port if info is not None else 0,
-                    "ipaddress": info.peer_host if info is not None else "",
-                    "proto_ver": agreed.level if agreed is not None else 0,
-                    "reason": reason,
-                    "connected_at": actor.connected_at,
-                    "disconnected_at": self.core.clock.wall_ms(self.core.clock.now()),
-                },
-            )
+        if not self.events.client_disconnected or not self._is_wanted(actor, "disconnected"):
+            return
+        info, agreed = actor.peer, actor.terms
+        self._event(
+            actor,
+            "disconnected",
+            {
+                "username": actor.username,
+                "sockport": info.peer_port if info is not None else 0,
+                "ipaddress": info.peer_host if info is not None else "",
+                "proto_ver": agreed.level if agreed is not None else 0,
+                "reason": reason,
+                "connected_at": actor.connected_at,
+                "disconnected_at": self.core.clock.wall_ms(self.core.clock.now()),
+            },
+        )
 
     def subscribed(self, actor: SessionActor, change: SubscribeChange) -> None:
-        if self.events.client_subscribed:
-            for subscription in change.subscriptions:
-                if subscription is not None:
-                    options = {
-                        "qos": subscription.qos,
-                        "nl": int(subscription.no_local),
-                        "rap": int(subscription.retain_as_published),
-                        "rh": subscription.retain_handling,
-                    }
-                    filled = {"username": actor.username, "topic": subscription.topic_filter, "subopts": options}
-                    self._event(actor, "subscribed", filled)
+        if not self.events.client_subscribed or not self._is_wanted(actor, "subscribed"):
+            return
+        for subscription in change.subscriptions:
+            if subscription is not None:
+                options = {
+                    "qos": subscription.qos,
+                    "nl": int(subscription.no_local),
+                    "rap": int(subscription.retain_as_published),
+                    "rh": subscription.retain_handling,
+                }
+                filled = {"username": actor.username, "topic": subscription.topic_filter, "subopts": options}
+                self._event(actor, "subscribed", filled)
 
     def unsubscribed(self, actor: SessionActor, topic_filters: list[str]) -> None:
-        if self.events.client_unsubscribed:
+        if self.events.client_unsubscribed and self._is_wanted(actor, "unsubscribed"):
             for topic_filter in topic_filters:
                 self._event(actor, "unsubscribed", {"username": actor.username, "topic": topic_filter})
 
-    def _about(self, actor: SessionActor, connection: Connection, agreed: Terms) -> dict[str, object]:
-        return {
-            "username": actor.username,
-            "ipaddress": connection.info.peer_host,
-            "sockport": connection.info.peer_port,
-            "proto_name": "MQIsdp" if agreed.level == MQTT31 else "MQTT",
-            "proto_ver": agreed.level,
-        }
+    def _is_wanted(self, actor: SessionActor, kind: str) -> bool:
+        """May anybody be subscribed to it? Else nothing is put together: clients come and go by the thousand."""
+        return self.core.router.table.may_match(f"{self._prefix}clients/{actor.client_id}/{kind}")
 
     def _event(self, actor: SessionActor, kind: str, content: Mapping[str, object]) -> None:
-        """`content` with who and when, to `clients/CLIENTID/KIND`, if there is anybody who may want it."""
-        topic_name = f"{self._prefix}clients/{actor.client_id}/{kind}"
-        if not self.core.router.table.may_match(topic_name):
-            return
+        """`content` with who and when, to `clients/CLIENTID/KIND`."""
         clock = self.core.clock
         content = {"clientid": actor.client_id, "ts": clock.wall_ms(clock.now()), **content}
-        self._publish([(topic_name, json.dumps(content))])
+        self._publish([(f"{self._prefix}clients/{actor.client_id}/{kind}", json.dumps(content))])
 
     # -- the task -----------------------------------------------------------------------------------------------
 

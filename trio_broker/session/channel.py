@@ -116,7 +116,7 @@ class Channel:
         self.session_expiry_interval = terms.session_expiry_interval
         self.ended: Disconnect | None = None
         self.long: LongRequest | None = None
-        self.rest: list[Packet] = []
+        self.rest: Sequence[Packet] = ()
         self.on_auth: Callable[[Auth], None] | None = None  # there is one where CONNECT named a method
 
     def handle(self, packets: Sequence[Packet], step: Step) -> None:
@@ -166,7 +166,7 @@ class Channel:
     def go_on(self, step: Step) -> None:
         """The next part of a long request; behind the last one, the packets that waited. Raises as `handle`."""
         if go_on(self, step):
-            rest, self.rest = self.rest, []
+            rest, self.rest = self.rest, ()
             self._handle(rest, step)
 
     def handle_pubacks(self, packet_identifiers: Sequence[int], step: Step) -> None:
@@ -279,6 +279,10 @@ class Channel:
                 if not run.plain:
                     del run.messages[room:]
                 error = self._too_many()
+                if not packets:
+                    assert step.routed[-1] is run
+                    step.routed.pop()
+                    raise error
             self.unacknowledged += len(packets)
         step.next_message_id = run.number(step.next_message_id)
         self._count_publishes(run.qos, len(packets))
