@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import define
+from attrs import define, field
 
 from trio_broker.access.authentication import Verdict
 from trio_broker.actors.actor import Question
@@ -138,6 +138,8 @@ class Gone:
     """A recipient has ended: drop all its subscriptions."""
 
     recipient: Any
+    left: list[tuple[str, Message]] = field(factory=list)
+    """Messages for other members of a shared subscription."""
 
 
 @define(eq=False)

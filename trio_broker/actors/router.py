@@ -29,8 +29,9 @@ from trio_broker.actors.questions import SubscriptionRow
 from trio_broker.actors.resident import ResidentActor
 from trio_broker.errors import ActorGone
 from trio_broker.protocol.message import Message, Run
-from trio_broker.protocol.packets import MQTT5
+from trio_broker.protocol.packets import MQTT5, NO_PROPERTIES
 from trio_broker.protocol.reason_codes import ReasonCode
+from trio_broker.protocol.topics import parse_topic_filter
 from trio_broker.routing.delivery import Delivery
 from trio_broker.routing.routing_table import RoutingTable
 from trio_broker.routing.shared_group import SharedGroup
@@ -211,6 +212,17 @@ class Router(ResidentActor):
             share = Run(run.topic_name, run.qos, run.retain, run.origin, part, run.plain)
             self._touched.setdefault(delivery.recipient, []).append((delivery, share))
 
+    def _pass_on(self, topic_filter: str, message: Message) -> None:
+        """To another member of the group: the one who had it is gone [MQTT 5.0 section 4.8.2]."""
+        share_name, match_filter = parse_topic_filter(topic_filter)
+        group = self.table.shared_group(share_name or "", match_filter)
+        delivery = group.pick(message.origin.client_id, message.topic_name) if group is not None else None
+        if delivery is None:
+            return
+        plain = message.properties is NO_PROPERTIES and message.expires_at is None
+        run = Run(message.topic_name, message.qos, message.retain, message.origin, [message], plain)
+        self._touched.setdefault(delivery.recipient, []).append((delivery, run))
+
     def _hand_on(self) -> None:
         """What this turn has gathered goes to sessions, publishers and the retainer, one item each."""
         core = self.core
@@ -268,7 +280,10 @@ class Router(ResidentActor):
             case Gone():
                 self._flush(entry.recipient)
                 self._leaving.append(self.table.removal(entry.recipient))
-                if self._leave():
+                is_long = self._leave()
+                for topic_filter, message in entry.left:
+                    self._pass_on(topic_filter, message)
+                if is_long:
                     self.tell_always([])  # the rest is done by the task
                 self._count()
             case PublishRuns():

@@ -538,7 +538,7 @@ class SessionActor(OnDemandActor):
         self._publish_will()
         self._cancel_timers()
         self._stop_watching_rel()
-        subscribed = bool(self.session.subscriptions)
+        subscribed, left = bool(self.session.subscriptions), self.session.left_to_others()
         self.session = None
         self._ended = True
         self._feed = None
@@ -546,9 +546,9 @@ class SessionActor(OnDemandActor):
         if not discarded:
             core.meter.session_terminated += 1
         core.meter.move_gauge("sessions", -1)
-        if subscribed or self._told_offline:
+        if subscribed or self._told_offline or left:
             self._told_offline = False
-            core.router.take([Gone(self)])
+            core.router.take([Gone(self, left)])
         if forget and self.persistent and core.store.keeps:
             core.store.write(DeleteSession(self.client_id))
         self.persistent = False

@@ -45,6 +45,8 @@ class Delivery(Generic[R]):
     plain: bool
     own: Delivery[R] | None
     topic_filter: str
+    share: str | None = None
+    """The filter in full where it is a shared subscription."""
 
 
 def delivery_for(recipient: R, subscription: Subscription) -> Delivery[R]:
@@ -63,6 +65,7 @@ def delivery_for(recipient: R, subscription: Subscription) -> Delivery[R]:
         not (no_local or as_published or identifier),
         None,
         subscription.topic_filter,
+        None if subscription.share_name is None else subscription.topic_filter,
     )
 
 

@@ -112,6 +112,10 @@ class RoutingTable(Generic[R]):
         """Every subscription with its recipient; the table must not change meanwhile."""
         return self._subscriptions.items()
 
+    def shared_group(self, share_name: str, match_filter: str) -> SharedGroup[R] | None:
+        held = self._filters.get(match_filter)
+        return held.groups.get(share_name) if isinstance(held, _Entry) else None
+
     # -- changes
 
     def subscribe(self, recipient: R, subscription: Subscription) -> bool:

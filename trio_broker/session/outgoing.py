@@ -22,6 +22,7 @@ class Outgoing(msgspec.Struct, gc=False, eq=False):
 
     `inserted_at_ns` is wall clock in nanoseconds, growing and unique within the session: EMQX's `inserted_at`.
     `counted` says that the copy uses a place of the send quota of this connection [MQTT-4.9.0-2].
+    `share` is the shared subscription that brought it, in full.
     """
 
     message: Message
@@ -33,3 +34,4 @@ class Outgoing(msgspec.Struct, gc=False, eq=False):
     phase: int = QUEUED
     counted: bool = False
     sent: bool = False
+    share: str | None = None

@@ -134,12 +134,12 @@ class Session:
                 and not (delivery.identifiers or self.congested or self.mqueue.items or self.inflight.resend)
                 and self.maximum_packet_size == UNLIMITED_PACKET_SIZE
             ):
-                self._send_run(run, qos, retain, out)
+                self._send_run(run, qos, retain, out, delivery.share)
                 continue
             for message in run.messages:
-                self._offer(message, qos, retain, delivery.identifiers, now, out)
+                self._offer(message, qos, retain, delivery.identifiers, now, out, delivery.share)
 
-    def _send_run(self, run: Run, qos: int, retain: bool, out: list[bytes]) -> None:
+    def _send_run(self, run: Run, qos: int, retain: bool, out: list[bytes], share: str | None) -> None:
         """Send a plain run with QoS 1 or 2 for the first time; what the window does not take is queued.
 
         The same as `_offer` for each of its messages, without deciding everything again for each.
@@ -163,7 +163,7 @@ class Session:
             while identifier in copies:
                 identifier = identifier + 1 if identifier < MAX_PACKET_IDENTIFIER else 1
             stamp += 1
-            copies[identifier] = Outgoing(message, qos, retain, (), stamp, identifier, PUBLISH_SENT, True, True)
+            copies[identifier] = Outgoing(message, qos, retain, (), stamp, identifier, PUBLISH_SENT, True, True, share)
             payload = message.payload
             if len(payload) != head_size:
                 head_size = len(payload)
@@ -176,7 +176,7 @@ class Session:
         if sent < len(messages):
             for message in messages[sent:]:
                 stamp += 1
-                self._queue(Outgoing(message, qos, retain, (), stamp))
+                self._queue(Outgoing(message, qos, retain, (), stamp, share=share))
         self.stamp = stamp
 
     def deliver_retained(
@@ -192,11 +192,18 @@ class Session:
             self._offer(message, qos, True, identifiers, now, out)
 
     def _offer(
-        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], now: float, out: list[bytes]
+        self,
+        message: Message,
+        qos: int,
+        retain: bool,
+        identifiers: tuple[int, ...],
+        now: float,
+        out: list[bytes],
+        share: str | None = None,
     ) -> None:
         """Send one message now, or queue it, or drop it."""
         self.stamp = stamp = self.stamp + 1
-        copy = Outgoing(message, qos, retain, identifiers, stamp)
+        copy = Outgoing(message, qos, retain, identifiers, stamp, share=share)
         if self.level and not self.congested and not self.mqueue.items:
             if qos == 0:
                 self._send_qos0(copy, now, out)
@@ -209,6 +216,16 @@ class Session:
             self._send_qos0(copy, now, out)
             return
         self._queue(copy)
+
+    def left_to_others(self) -> list[tuple[str, Message]]:
+        """When the session ends: what shared subscriptions brought it and it has not taken, oldest first.
+
+        QoS 2 messages whose PUBLISH was sent are for nobody else [MQTT-4.8.2-5].
+        """
+        left = [copy for copy in self.inflight.copies.values() if copy.share is not None and copy.qos == 1]
+        left.sort(key=lambda copy: copy.inserted_at_ns)
+        left += [copy for copy in self.mqueue if copy.share is not None]
+        return [(copy.share, copy.message) for copy in left if copy.share is not None]
 
     def _queue(self, copy: Outgoing) -> None:
         if copy.qos == 0:
