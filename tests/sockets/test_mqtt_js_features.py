@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
+from trio_broker.access.scram import ScramAuthenticator
+from trio_broker.broker import Broker
+from trio_broker.testing.running import make_config
 from trio_broker.testing.threaded import ThreadedBroker
 
 TIMEOUT = 60.0  # a bound for a failure, in seconds
@@ -88,3 +92,20 @@ def test_limits_are_told(play: Callable[..., None]) -> None:
     }
     with ThreadedBroker(mqtt=limits) as broker:
         play("limits", broker.url)
+
+
+async def test_scram(tool: Callable[[str, str], str], prefix: str) -> None:
+    """Enhanced authentication: the right password, by which the broker proves itself too, and a wrong one."""
+    question = {"level": 5, "prefix": prefix, "ca": None, "scenario": "scram"}
+    config = make_config(None, {})
+    broker = Broker(config, authenticators=[ScramAuthenticator({"anna": "pencil"})])
+    async with trio.open_nursery() as nursery:
+        bound = await nursery.start(broker.run)
+        host, port = bound.listeners["tcp:default"]
+        command = [tool("node", "nodejs"), "features.mjs", json.dumps(question | {"url": f"mqtt://{host}:{port}"})]
+        with trio.fail_after(TIMEOUT):
+            done = await trio.run_process(
+                command, cwd=FOLDER, capture_stdout=True, stderr=subprocess.STDOUT, check=False
+            )
+        broker.close()
+    assert (done.returncode, done.stdout) == (0, b"ok scram\n"), done.stdout.decode()

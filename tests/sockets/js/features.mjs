@@ -2,6 +2,7 @@
 // Prints "ok SCENARIO" when it held; any failure is an exception and exit code 1.
 
 import assert from 'node:assert/strict'
+import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import mqtt from 'mqtt'
@@ -43,7 +44,55 @@ const payloads = async (client, count) => {
 const numbers = count => Array.from({ length: count }, (_, number) => `${number}`)
 const kept = level === 5 ? { clean: false, properties: { sessionExpiryInterval: 1000 } } : { clean: false }
 
+/** The client's side of SCRAM-SHA-256 (RFC 5802): its first message, and what answers the server's first and final. */
+function scram (name, password) {
+  const bare = `n=${name},r=${randomBytes(18).toString('base64').replaceAll(',', '')}`
+  const hmac = (key, text) => createHmac('sha256', key).update(text).digest()
+  let signature
+  return {
+    first: `n,,${bare}`,
+    final (serverFirst) {
+      const { r, s, i } = Object.fromEntries(serverFirst.split(',').map(part => [part[0], part.slice(2)]))
+      const salted = pbkdf2Sync(password, Buffer.from(s, 'base64'), Number(i), 32, 'sha256')
+      const without = `c=biws,r=${r}`
+      const all = [bare, serverFirst, without].join(',')
+      const key = hmac(salted, 'Client Key')
+      const proof = hmac(createHash('sha256').update(key).digest(), all).map((byte, at) => byte ^ key[at])
+      signature = hmac(hmac(salted, 'Server Key'), all).toString('base64')
+      return `${without},p=${proof.toString('base64')}`
+    },
+    check (serverFinal) { assert.equal(serverFinal, `v=${signature}`) }
+  }
+}
+
 const scenarios = {
+  async scram () {
+    const authenticationMethod = 'SCRAM-SHA-256'
+    for (const password of ['pencil', 'crayon']) {
+      const exchange = scram('anna', password)
+      const client = mqtt.connect(url, {
+        clientId: prefix,
+        protocolVersion: 5,
+        reconnectPeriod: 0,
+        properties: { authenticationMethod, authenticationData: Buffer.from(exchange.first) }
+      })
+      client.handleAuth = (packet, callback) => {
+        const authenticationData = Buffer.from(exchange.final(packet.properties.authenticationData.toString()))
+        callback(null, { cmd: 'auth', reasonCode: 24, properties: { authenticationMethod, authenticationData } })
+      }
+      if (password === 'pencil') {
+        const [connack] = await once(client, 'connect')
+        assert.equal(connack.properties.authenticationMethod, authenticationMethod)
+        exchange.check(connack.properties.authenticationData.toString())
+        await client.subscribeAsync(prefix, { qos: 1 })
+        await client.endAsync()
+      } else {
+        const [error] = await once(client, 'error')
+        assert.equal(error.code, 0x87)
+        await client.endAsync(true)
+      }
+    }
+  },
   async properties () {
     const client = await open(prefix)
     await client.subscribeAsync(prefix, { qos: 2, properties: { subscriptionIdentifier: 268435455 } })
