@@ -43,13 +43,12 @@ from trio_broker.actors.session_subscriptions import subscribe_for, subscribed, 
 from trio_broker.actors.session_view import show
 from trio_broker.actors.will import will_run
 from trio_broker.errors import ActorGone, ProtocolError
-from trio_broker.protocol.encode import strip_to_fit
 from trio_broker.protocol.message import Origin
-from trio_broker.protocol.packets import MQTT31, ConnAck, Will
+from trio_broker.protocol.packets import Will
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
 from trio_broker.session.channel import Channel
-from trio_broker.session.connect import Terms, connack_properties, terms
+from trio_broker.session.connect import Terms, connack_frame, terms
 from trio_broker.session.session import NEVER, Session
 from trio_broker.store.operations import DeleteSession, PutSession
 
@@ -443,9 +442,7 @@ class SessionActor(OnDemandActor):
             cached(core.authorizer, self._origin, "publish"),
             cached(core.authorizer, self._origin, "subscribe"),
         )
-        properties = connack_properties(connect, agreed, core.limits, item.verdict.data)
-        connack = ConnAck(0, present and agreed.level != MQTT31, properties)
-        frame = strip_to_fit(connack, agreed.level, agreed.maximum_packet_size)
+        frame = connack_frame(connect, agreed, core.limits, present, item.verdict.data)
         if frame is None or connection.over:
             if frame is None:
                 error = ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit into its maximum packet size")

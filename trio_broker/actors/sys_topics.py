@@ -86,12 +86,13 @@ class SysTopics:
         self._counted_at = core.clock.now()
         self._wake = trio.Event()
         self._all_wanted = False
+        self._ever_wanted = False
 
     # -- told by others -----------------------------------------------------------------------------------------
 
     def wanted(self) -> None:
         """Somebody has subscribed to `$SYS` topics, and should not have to wait for the next interval."""
-        self._all_wanted = True
+        self._all_wanted = self._ever_wanted = True
         self._wake.set()
 
     def connected(self, actor: SessionActor, connection: Connection, agreed: Terms) -> None:
@@ -156,7 +157,7 @@ class SysTopics:
 
     def _is_wanted(self, actor: SessionActor, kind: str) -> bool:
         """May anybody be subscribed to it? Else nothing is put together: clients come and go by the thousand."""
-        return self.core.router.table.may_match(f"{self._prefix}clients/{actor.client_id}/{kind}")
+        return self._ever_wanted and self.core.router.table.may_match(f"{self._prefix}clients/{actor.client_id}/{kind}")
 
     def _event(self, actor: SessionActor, kind: str, content: Mapping[str, object]) -> None:
         """`content` with who and when, to `clients/CLIENTID/KIND`."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from attrs import define
 
 from trio_broker.errors import ProtocolError
-from trio_broker.protocol.packets import MQTT5, MQTT31, MQTT311, Connect, Properties
+from trio_broker.protocol.encode import strip_to_fit
+from trio_broker.protocol.packets import MQTT5, MQTT31, MQTT311, ConnAck, Connect, Properties
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.session.limits import Limits
 from trio_broker.session.session import UNLIMITED_PACKET_SIZE
@@ -110,3 +111,13 @@ def connack_properties(
     if limits.response_information and connect.properties.get("request_response_information") == 1:
         properties["response_information"] = limits.response_information  # [MQTT-3.1.2-28]
     return properties
+
+
+def connack_frame(
+    connect: Connect, agreed: Terms, limits: Limits, present: bool, authentication_data: bytes | None = None
+) -> bytes | None:
+    """A successful CONNACK; None where it does not fit into the client's maximum packet size [MQTT-3.1.2-24]."""
+    if agreed.level != MQTT5:
+        return b"\x20\x02\x01\x00" if present and agreed.level != MQTT31 else b"\x20\x02\x00\x00"
+    properties = connack_properties(connect, agreed, limits, authentication_data)
+    return strip_to_fit(ConnAck(0, present, properties), MQTT5, agreed.maximum_packet_size)

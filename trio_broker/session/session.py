@@ -222,6 +222,8 @@ class Session:
 
         QoS 2 messages whose PUBLISH was sent are for nobody else [MQTT-4.8.2-5].
         """
+        if not (self.inflight.copies or self.mqueue.items):
+            return []
         left = [copy for copy in self.inflight.copies.values() if copy.share is not None and copy.qos == 1]
         left.sort(key=lambda copy: copy.inserted_at_ns)
         left += [copy for copy in self.mqueue if copy.share is not None]
