@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from benchmarks.processes import BROKER, Child, free_port
 
@@ -34,6 +34,7 @@ __all__ = [
     "known_brokers",
     "mosquitto_config",
     "running",
+    "stored",
     "trio_broker_config",
 ]
 
@@ -64,17 +65,21 @@ class Broker:
 REST_KEY = "benchmark:benchmark-secret"
 
 
-def trio_broker_config(port: int, rest_port: int = 0) -> str:
+def trio_broker_config(port: int, rest_port: int = 0, data_dir: str = "") -> str:
     """Our configuration (TOML): the defaults, but for limits that drop, the store, and what opens other ports.
 
-    With `rest_port` there is a REST API, and `rest-keys` in the same folder has its key.
+    With `rest_port` there is a REST API, and `rest-keys` in the same folder has its key. With `data_dir` there is a
+    store.
     """
     rest = (
         f'bind = "127.0.0.1:{rest_port}"\n\n[api_key]\nbootstrap_file = "rest-keys"' if rest_port else "enable = false"
     )
     return f"""\
 [node]
-data_dir = ""
+data_dir = "{data_dir}"
+
+[store]
+durability = "full"
 
 [listeners.tcp.default]
 bind = "127.0.0.1:{port}"
@@ -167,6 +172,14 @@ def _ours() -> Broker:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     version = f"{OURS} {__version__}, Python {sys.version.split()[0]}, Trio {metadata.version('trio')}"
     return Broker(OURS, command, version=version, environment={"PYTHONPATH": path}, rest=with_rest)
+
+
+def stored(data_dir: Path) -> Broker:
+    """Ours with a store in `data_dir`."""
+    ours = _ours()
+    words = [sys.executable, "-m", "trio_broker", "--config"]
+    command = _configured(words, lambda port: trio_broker_config(port, data_dir=str(data_dir)), "stored.toml")
+    return evolve(ours, command=command)
 
 
 def _program(name: str, words: Sequence[str], config: Callable[[int], str], version_flag: str) -> Broker:

@@ -17,7 +17,7 @@ from attrs import define, evolve
 
 from benchmarks.processes import LOAD, Child
 
-__all__ = ["Background", "Options", "Report", "build", "run_load", "trouble_in"]
+__all__ = ["Background", "Options", "Report", "build", "build_library", "run_load", "trouble_in"]
 
 SOURCE = Path(__file__).with_name("mqttload.c")
 PROGRAM = SOURCE.with_suffix("")
@@ -37,6 +37,18 @@ def build() -> None:
         raise RuntimeError(f"{SOURCE.name} does not compile:\n{done.stderr}")
 
 
+def build_library(name: str) -> Path:
+    """Compile `name.c` of this folder to a library that can be loaded before others."""
+    source = SOURCE.with_name(f"{name}.c")
+    library = source.with_suffix(".so")
+    if not library.exists() or library.stat().st_mtime < source.stat().st_mtime:
+        compiler = shutil.which(os.environ.get("CC", "cc"))
+        if compiler is None:
+            raise RuntimeError(f"{source.name} needs a C compiler (Debian: apt install gcc libc6-dev)")
+        subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"], check=True)
+    return library
+
+
 @define(frozen=True)
 class Options:
     """What `mqttload` is asked for; the head of mqttload.c explains the words."""
@@ -51,6 +63,8 @@ class Options:
     version: int = 4
     seconds: float = 60.0
     prefix: str = "load"
+    persistent: bool = False
+    """The subscribers' sessions outlive their connections."""
 
     def scaled(self, factor: float) -> Options:
         """The same with `factor` times the messages, at least one."""
@@ -68,6 +82,7 @@ class Options:
         words += ["-r", str(self.rate)] if self.rate else []
         words += ["-V", str(self.version)] if self.version != 4 else []
         words += ["-t", self.prefix] if self.prefix != "load" else []
+        words += ["-C"] if self.persistent else []
         return words
 
     def argv(self, port: int) -> list[str]:

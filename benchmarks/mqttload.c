@@ -20,6 +20,7 @@
  *   -r total publish rate in msg/s (0 = as fast as the broker takes them)
  *   -d seconds: time limit of a run (default 60) / hold time in idle / running time in replay
  *   -c concurrency in connect/idle  -u user -x password -k keepalive
+ *   -C the subscribers' sessions are persistent (clean session 0)
  *   -t the first level of all topics, "load" unless given (in pairs, fanout, fanin, shared)
  * Output
  *   received counts every message; duplicates and misordered count those that were not the next one of their publisher
@@ -67,6 +68,7 @@ typedef struct {
 static const char *host = "127.0.0.1", *user, *pass, *mode = "pairs", *prefix = "load";
 static int port = 1883, ver = 4, qos, P = 1, S = 1, window = 20, conc = 50, keepalive = 0;
 static long N = 10000; static int psize = 64; static double rate, limit_s = 60;
+static int persistent; /* the sessions of subscribers outlive their connections */
 static int retaining, pairing; /* the modes that need to be told apart for each message */
 static int ep; static conn *C; static int nC;
 static conn **todo; static int n_todo; /* publishers that stopped because of the burst limit only */
@@ -143,8 +145,12 @@ static void send_connect(conn *c) {
     u8 b[1024], v[1000]; size_t n = 0; char id[64];
     snprintf(id, sizeof id, ver == 3 ? "%d%c%d" : "load-%d-%c-%d", getpid(), "psx"[c->role], c->idx); /* 3.1 allows 23 characters */
     n += str(v + n, ver == 3 ? "MQIsdp" : "MQTT"); v[n++] = ver;
-    v[n++] = 2 | (user ? 128 : 0) | (pass ? 64 : 0); v[n++] = keepalive >> 8; v[n++] = keepalive;
-    if (ver == 5) { v[n++] = 3; v[n++] = 0x21; v[n++] = 0xff; v[n++] = 0xff; }
+    int kept = persistent && c->role == SUB;
+    v[n++] = (kept ? 0 : 2) | (user ? 128 : 0) | (pass ? 64 : 0); v[n++] = keepalive >> 8; v[n++] = keepalive;
+    if (ver == 5) {
+        v[n++] = kept ? 8 : 3; v[n++] = 0x21; v[n++] = 0xff; v[n++] = 0xff;
+        if (kept) { v[n++] = 0x11; v[n++] = 0; v[n++] = 0; v[n++] = 0x0e; v[n++] = 0x10; } /* an hour */
+    }
     n += str(v + n, id); if (user) n += str(v + n, user); if (pass) n += str(v + n, pass);
     b[0] = 0x10; size_t h = 1 + varint(b + 1, n); memcpy(b + h, v, n); put(c, b, h + n); c->state = WAIT_CONNACK;
 }
@@ -352,12 +358,13 @@ static int run_messages(void) {
 }
 
 int main(int argc, char **argv) {
-    int o; while ((o = getopt(argc, argv, "h:p:V:m:P:S:q:n:s:w:r:d:c:u:x:k:t:")) != -1) switch (o) {
+    int o; while ((o = getopt(argc, argv, "h:p:V:m:P:S:q:n:s:w:r:d:c:u:x:k:t:C")) != -1) switch (o) {
         case 'h': host = optarg; break; case 'p': port = atoi(optarg); break; case 'V': ver = atoi(optarg); break;
         case 'm': mode = optarg; break; case 'P': P = atoi(optarg); break; case 'S': S = atoi(optarg); break;
         case 'q': qos = atoi(optarg); break; case 'n': N = atol(optarg); break; case 's': psize = atoi(optarg); break;
         case 'w': window = atoi(optarg); break; case 'r': rate = atof(optarg); break; case 'd': limit_s = atof(optarg); break;
         case 'c': conc = atoi(optarg); break; case 'u': user = optarg; break; case 'x': pass = optarg; break;
+        case 'C': persistent = 1; break;
         case 'k': keepalive = atoi(optarg); break; case 't': prefix = optarg; break; default: return 2; }
     static const char *modes[] = { "pairs", "fanout", "fanin", "shared", "connect", "idle", "retain", "replay" };
     int known = 0; for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) known |= !strcmp(mode, modes[i]);

@@ -84,6 +84,12 @@ class Child:
         )
         return self
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        seen = os.WEXITED | os.WNOWAIT
+        os.waitid(os.P_PID, self.process.pid, seen)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:

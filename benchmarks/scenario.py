@@ -90,9 +90,11 @@ class Scenario:
     """The protocol level it speaks."""
     rest: bool = False
     """It asks a REST API, so it is for brokers that have ours."""
+    ours: bool = False
+    """It is about our broker alone."""
 
     def suits(self, broker: Broker) -> bool:
-        return self.version in broker.versions and (broker.rest is not None or not self.rest)
+        return self.version in broker.versions and (broker.rest is not None or not (self.rest or self.ours))
 
 
 def absolute(key: str, title: str, unit: str, floor: float, aim: float | None, options: Options | None = None) -> Row:

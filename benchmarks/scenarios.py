@@ -10,6 +10,7 @@ from functools import partial
 
 from attrs import evolve
 
+from benchmarks.durable import DURABLE
 from benchmarks.fairness import FAIRNESS
 from benchmarks.load import Options
 from benchmarks.peer import subscriber
@@ -151,4 +152,5 @@ SCENARIOS: tuple[Scenario, ...] = (
         _retained,
     ),
     *FAIRNESS,
+    *DURABLE,
 )

@@ -18,6 +18,7 @@ from attrs import define, field
 from trio_broker.access.authentication import AuthenticationChain, Authenticator, EnhancedAuthenticator
 from trio_broker.access.authorization import Authorizer
 from trio_broker.actors.acknowledger import Acknowledger
+from trio_broker.actors.alarms import STORE_DAMAGED
 from trio_broker.actors.core import Core
 from trio_broker.actors.door import Door
 from trio_broker.actors.gate import ConnectionInfo
@@ -46,6 +47,7 @@ from trio_broker.protocol.topics import validate_topic_name
 from trio_broker.routing.shared_group import Strategy
 from trio_broker.session.limits import Limits
 from trio_broker.store.memory import ForgetfulStore
+from trio_broker.store.sqlite import SqliteStore
 from trio_broker.store.store import Store
 
 if TYPE_CHECKING:
@@ -91,12 +93,13 @@ class Broker:
         self.hooks = Hooks()
         self._authentication = AuthenticationChain(authenticators, self.config.mqtt.allow_anonymous)
         self._authorizer = authorizer
-        self._store: Store = ForgetfulStore() if store is None else store
+        self._store: Store = _store(self.config) if store is None else store
         self._core: Core | None = None
         self._door: Door | None = None
         self._listeners: dict[str, Listener] = {}
         self._closing = trio.Event()
         self._streams: trio.Nursery | None = None
+        self._store_is_open = False
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -118,27 +121,35 @@ class Broker:
                     subscriber.close()
             if self._door is not None:
                 self._door.abort_all()
+            if self._store_is_open:
+                self._store_is_open = False
+                with trio.CancelScope(shield=True):  # it keeps to a time of its own
+                    await self._store.close()
             self._core = self._door = self._streams = None
 
     async def _run(self, task_status: trio.TaskStatus[Addresses]) -> None:
         check_files(self.config)
         for key in without_effect(self.config):
             log.warning("%s has no effect in this version", key)
-        if not self.config.in_memory and not self._store.keeps:
-            log.warning(
-                "sessions and messages are kept in memory and end with the broker, whatever store.durability says: "
-                "this version has no store on disk"
-            )
         async with trio.open_nursery() as actors:
             async with trio.open_nursery() as sessions:
                 core = self._core = self._make_core(sessions)
-                for actor in (core.timers, core.router, core.retainer, core.metrics, core.acknowledger, core.manager):
+                await self._store.open(core.clock, core.store_told)
+                self._store_is_open = True
+                if self._store.damaged is not None:
+                    message = "The store was damaged: it was set aside, and a new one was begun"
+                    core.alarms.activate(STORE_DAMAGED, message, {"file": self._store.damaged})
+                for actor in (core.router, core.retainer, core.metrics, core.acknowledger, core.manager):
                     await actors.start(actor.run)
                 if core.sys_topics is not None:
                     await actors.start(core.sys_topics.run)
                 if core.poller is not None:
                     await actors.start(core.poller.run)
                 await restore(core)
+                await actors.start(self._store.run)
+                await actors.start(core.timers.run)
+                if core.clock.is_real:
+                    actors.start_soon(core.clock.follow)
                 self._streams = sessions
                 addresses = Addresses()
                 async with trio.open_nursery() as doors:
@@ -152,7 +163,6 @@ class Broker:
                         log.warning("not all was done within shutdown_timeout (%g s)", self.config.shutdown_timeout)
                     doors.cancel_scope.cancel()
                 sessions.cancel_scope.cancel()
-            await self._store.close()
             actors.cancel_scope.cancel()
 
     def close(self) -> None:
@@ -181,6 +191,7 @@ class Broker:
         if config.sys_topics.is_enabled:
             core.sys_topics = SysTopics(core, config.sys_topics)
         core.memory_guard = MemoryGuard(core.limits.pressure, mark)
+        core.memory_guard.alarms = core.alarms
         core.poller = Poller(core) if Poller.is_available() else None
         self.questions = Management(core, self._listener_infos, self.config.log.file or None)
         return core
@@ -226,6 +237,9 @@ class Broker:
         log.info("shutting down")
         for listener in self._listeners.values():
             listener.close()
+        if not core.store.ticket.done:
+            with trio.move_on_after(LAST_WORDS):
+                await core.store.ticket.wait()  # what was taken is acknowledged before the connections end
         core.manager.tell(ShutDown())
         await core.manager.idle.wait()
         assert self._door is not None
@@ -290,6 +304,13 @@ class Broker:
         if self._core is None:
             raise ActorGone("the broker does not run")
         return self._core
+
+
+def _store(config: Config) -> Store:
+    """What the configuration asks for."""
+    if config.in_memory:
+        return ForgetfulStore()
+    return SqliteStore(config.node.data_dir, config.store.durability)
 
 
 def _limits(mqtt: MqttConfig) -> Limits:

@@ -8,6 +8,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from trio_broker.actors.questions import (
+    AlarmRow,
     ClientFilter,
     ListenerInfo,
     NewMessage,
@@ -105,6 +106,8 @@ class FakeQuestions:
             "durable_subscriptions.max": 0,
         }
     )
+    alarms_of_now: list[AlarmRow] = field(factory=list)
+    alarms_of_the_past: list[AlarmRow] = field(factory=list)
     listener_infos: list[ListenerInfo] = field(
         factory=lambda: [
             ListenerInfo("tcp:default", "tcp", "default", True, "0.0.0.0:1883", True, None, 7),
@@ -228,6 +231,14 @@ class FakeQuestions:
     async def listeners(self) -> list[ListenerInfo]:
         self._check()
         return self.listener_infos
+
+    async def alarms(self, active: bool) -> tuple[list[AlarmRow], int]:
+        self._check()
+        return (self.alarms_of_now if active else self.alarms_of_the_past), 1_710_785_500_000
+
+    async def forget_alarms(self) -> None:
+        self._check()
+        self.alarms_of_the_past.clear()
 
 
 def subscription(topic_filter: str, **changes: Any) -> Subscription:

@@ -317,4 +317,4 @@ async def test_a_password_is_not_kept(autojump_clock: MockClock) -> None:
             assert actor.connection.connect.password is None
             await client.drop()
         await settle()
-        assert actor._will is None
+        assert actor.will is None

@@ -14,7 +14,7 @@ from trio_broker.protocol.packets import Connect, Properties, Publish, Subscribe
 from trio_broker.session.info import SessionInfo
 from trio_broker.store.memory import MemoryStore
 from trio_broker.store.operations import Operation, PutSession
-from trio_broker.store.ticket import Ticket
+from trio_broker.store.ticket import DONE, Ticket
 from trio_broker.testing import open_broker, open_client
 
 LONG: Properties = {"session_expiry_interval": 1000}
@@ -168,11 +168,14 @@ class SlowStore(MemoryStore):
         self.tickets: list[Ticket] = []
 
     def write(self, *operations: Operation) -> Ticket:
-        ticket = super().write(*operations)
         if any(isinstance(operation, PutSession) for operation in operations):
-            ticket = Ticket()
-            self.tickets.append(ticket)
-        return ticket
+            self.tickets.append(Ticket())
+        super().write(*operations)
+        return self.ticket
+
+    @property
+    def ticket(self) -> Ticket:
+        return self.tickets[-1] if self.tickets else DONE
 
 
 async def test_refused_while_its_session_was_stored(autojump_clock: MockClock) -> None:

@@ -1,12 +1,14 @@
-"""The acknowledger: tells publishers that their messages have been routed (and stored where they must be).
+"""The acknowledger: tells publishers that their messages have been routed, and stored where they must be.
 
 Invariant: a PUBACK or PUBREC leaves when the promise it stands for is true, in the order of what it answers
-[MQTT-4.6.0-2, 4.6.0-3]; one turn of the router costs one wake-up, however many publishers it was for.
+[MQTT-4.6.0-2, 4.6.0-3]; one turn of the router, and one commit of the store, costs one wake-up, however many
+publishers it was for.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -41,10 +43,36 @@ class Acknowledger(ResidentActor):
 
     def take(self, settled: list[Run | Answer]) -> None:
         """In the turn of the router, if nothing else waits here."""
+        if self.core.store.keeps:
+            settled = self._wait_for_store(settled)
+            if not settled:
+                return
         if self.parked:
             self.settle(settled)
         else:
             self.tell_always(settled)
+
+    def _wait_for_store(self, settled: list[Run | Answer]) -> list[Run | Answer]:
+        """Put by what is not durable yet, and what would overtake that; returns the rest."""
+        ticket = self.core.store.ticket
+        if ticket.done:
+            return settled
+        at_once: list[Run | Answer] = []
+        waiting: list[Run | Answer] = []
+        for run in settled:
+            connection = cast("Connection", run.publisher)
+            if run.stored:
+                connection.acknowledged = ticket
+                waiting.append(run)
+            elif connection.acknowledged.done:
+                at_once.append(run)
+            elif connection.acknowledged is ticket:
+                waiting.append(run)
+            else:
+                connection.acknowledged.then(partial(self.settle, [run]))
+        if waiting:
+            ticket.then(partial(self.settle, waiting))
+        return at_once
 
     def settle(self, settled: list[Run | Answer]) -> None:
         """Tell all publishers of these. A publisher in whose handling a fault shows ends alone."""

@@ -9,6 +9,9 @@ import time
 
 import trio
 
+FOLLOW_INTERVAL = 60.0
+"""Seconds: a clock that was set is noticed within this time."""
+
 
 class Clock:
     """Wall clock = the wall clock at the start plus the Trio time that has passed since."""
@@ -34,6 +37,12 @@ class Clock:
     def trio_time(self, wall_ms: int) -> float:
         """The Trio time at which the wall clock shows `wall_ms`."""
         return wall_ms / 1000 - self._offset
+
+    async def follow(self) -> None:
+        """Look at the machine's clock once in a while, until cancelled; for a real clock."""
+        while True:
+            await trio.sleep(FOLLOW_INTERVAL)
+            self.synchronize()
 
     def synchronize(self) -> None:
         """Follow the machine's clock when it was set; message ids and stamps never go back all the same."""

@@ -29,10 +29,12 @@ from trio_broker.session.changes import Answer
 from trio_broker.session.channel import Channel
 from trio_broker.session.connect import check
 from trio_broker.session.session import Session
+from trio_broker.store.ticket import DONE
 
 if TYPE_CHECKING:
     from trio_broker.actors.core import Core
     from trio_broker.actors.exchange import Exchange
+    from trio_broker.actors.journal import SessionJournal
     from trio_broker.actors.session_actor import SessionActor
     from trio_broker.actors.timers import Timer
     from trio_broker.session.step import Step
@@ -58,6 +60,7 @@ class Connection(ABC):
     """Base of the socket and the stream connection, which add how bytes are written and how it all ends."""
 
     __slots__ = (
+        "acknowledged",
         "actor",
         "channel",
         "client_id",
@@ -71,6 +74,7 @@ class Connection(ABC):
         "gone",
         "held",
         "info",
+        "journal",
         "last_packet_at",
         "limit",
         "over",
@@ -84,6 +88,8 @@ class Connection(ABC):
         self.decoder = Decoder(max_packet_size=core.limits.max_packet_size)
         self.channel: Channel | None = None
         self.actor: SessionActor | None = None
+        self.journal: SessionJournal | None = None  # of the session that it was given, also when it has ended
+        self.acknowledged = DONE  # when all that it waits for has been acknowledged
         self.connect: Connect | None = None
         self.client_id = ""  # the final one, known when the session is
         self.held: list[Packet] | None = None
@@ -207,6 +213,8 @@ class Connection(ABC):
                 actor.watch_awaiting_rel()
             if session.unfinished:
                 actor.tell_drained(self)
+            if session.mqueue.tail is not None:
+                actor.fetch()
         if channel.long is not None and not self.works:
             self.works = True
             self.pause()
@@ -290,6 +298,7 @@ class Connection(ABC):
         """The session is there and CONNACK is sent: take what the client sent ahead."""
         self.channel = channel
         self.actor = actor
+        self.journal = actor.journal
         if channel.terms.authentication_method is not None:
             channel.on_auth = partial(reauthenticate, self)
         if self.connect is not None:
@@ -332,6 +341,15 @@ class Connection(ABC):
             self.write(channel.acknowledge(runs[0]))
         else:
             self.write(b"".join([channel.acknowledge(run) for run in runs]))
+
+    def write_late(self, frames: list[bytes]) -> None:
+        """What waited for the store; a fault in it ends this connection alone."""
+        if self.over or not frames:
+            return
+        try:
+            self.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
+            self.crash(error)
 
     # -- ends ---------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import trio
 
 from trio_broker.access.authentication import AuthenticationChain
 from trio_broker.access.authorization import Authorizer
+from trio_broker.actors.alarms import STORE_FAILURE, Alarms
 from trio_broker.actors.clock import Clock
 from trio_broker.actors.hooks import Hooks
 from trio_broker.actors.timers import Timers
@@ -70,6 +71,7 @@ class Core:
         self.clock = Clock()
         self.timers = Timers()
         self.meter = Meter()
+        self.alarms = Alarms(self.clock)
         self.sessions_nursery = sessions_nursery
         self.poller = None
         self.sys_topics = None
@@ -127,12 +129,21 @@ class Core:
     @property
     def is_behind(self) -> bool:
         """Readers should wait for `room` before they take more from their peers."""
-        return self.router.is_behind or self.retainer.is_behind
+        return self.router.is_behind or self.retainer.is_behind or self.store.is_behind
 
     async def room(self) -> None:
         """Return when those who work on what was read have room for more."""
         await self.router.room()
         await self.retainer.room()
+        await self.store.room()
+
+    def store_told(self, failure: str | None) -> None:
+        """The store cannot be written, or can be written again."""
+        if failure is None:
+            self.alarms.deactivate(STORE_FAILURE)
+        else:
+            message = "The store cannot be written; nothing is acknowledged that has to be kept"
+            self.alarms.activate(STORE_FAILURE, message, {"reason": failure})
 
     def message_id(self, wall_ms: int) -> int:
         """The id of one new message from inside the broker."""

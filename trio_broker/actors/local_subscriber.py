@@ -27,8 +27,8 @@ class LocalSubscriber:
     `dropped` counts what the program was too slow for.
     """
 
-    persistent = False
-    parked = False
+    journal = None
+    open = True
 
     def __init__(self, core: Core, client_id: str, buffer: int) -> None:
         self.client_id = client_id
@@ -42,6 +42,9 @@ class LocalSubscriber:
     def deliver(self, items: list[tuple[Delivery[Any], Run]], now: float, inserted_at_ns: int) -> None:
         """See SessionActor.deliver."""
         self.tell(items)
+
+    def changed(self, change: object) -> None:
+        """It knows what it asked for."""
 
     def tell(self, message: object) -> None:
         """Called by the router and the retainer."""

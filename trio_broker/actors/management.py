@@ -30,6 +30,7 @@ from trio_broker.actors.messages import (
     UnsubscribeFor,
 )
 from trio_broker.actors.questions import (
+    AlarmRow,
     ClientFilter,
     ListenerInfo,
     NewMessage,
@@ -194,6 +195,14 @@ class Management:
 
     async def stats(self) -> dict[str, int]:
         return await self._core.metrics.ask(AskStats())
+
+    async def alarms(self, active: bool) -> tuple[list[AlarmRow], int]:
+        core = self._core
+        rows = core.alarms.active() if active else core.alarms.history()
+        return rows, core.clock.wall_ms(core.clock.now())
+
+    async def forget_alarms(self) -> None:
+        self._core.alarms.forget_history()
 
     async def listeners(self) -> list[ListenerInfo]:
         await trio.lowlevel.checkpoint()

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from trio_broker.actors.alarms import HIGH_MEMORY, Alarms
 from trio_broker.session.pressure import CRITICAL, HIGH, NONE, Pressure
 
 __all__ = ["MemoryGuard", "resident_bytes", "total_bytes"]
@@ -73,6 +74,8 @@ class MemoryGuard:
 
     def __init__(self, pressure: Pressure, mark: int, measure: Callable[[], int] = resident_bytes) -> None:
         self.pressure = pressure
+        self.alarms: Alarms | None = None
+        """Who is told, besides the log."""
         self.mark = mark
         self.measure = measure
         self.next_at = -math.inf if mark else math.inf
@@ -92,6 +95,16 @@ class MemoryGuard:
             self._trimmed_at = now
             _give_back()
 
+    def _alarm(self, used: int) -> None:
+        if self.alarms is None:
+            return
+        if self.pressure.level == NONE:
+            self.alarms.deactivate(HIGH_MEMORY)
+            return
+        refused = "messages" if self.pressure.level == CRITICAL else "new connections"
+        message = f"Process memory is above the high watermark: {refused} are refused"
+        self.alarms.activate(HIGH_MEMORY, message, {"high_watermark": self.mark, "usage": used})
+
     def look(self, used: int) -> None:
         """Set the level for so many bytes, and say so where it changes."""
         before = self.pressure.level
@@ -102,6 +115,7 @@ class MemoryGuard:
         if level == before:
             return
         self.pressure.level = level
+        self._alarm(used)
         megabytes = (used / 1e6, self.mark / 1e6)
         if level == NONE:
             log.warning("memory is %.0f MB, below the high watermark of %.0f MB again: all is accepted", *megabytes)

@@ -33,6 +33,8 @@ class Attach:
     connect: Connect
     client_id: str
     verdict: Verdict
+    waits: bool = False
+    """The end of an older session has to be durable before it is let in."""
 
 
 @define(eq=False)
@@ -140,6 +142,13 @@ class Gone:
     recipient: Any
     left: list[tuple[str, Message]] = field(factory=list)
     """Messages for other members of a shared subscription."""
+
+
+@define(eq=False)
+class PassOn:
+    """The same messages without a recipient that ends: they lay in the store."""
+
+    left: list[tuple[str, Message]]
 
 
 @define(eq=False)

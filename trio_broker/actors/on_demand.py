@@ -1,7 +1,8 @@
 """An actor whose task exists only while it has something to wait for: there may be a hundred thousand of them.
 
 Invariant: one step at a time. A message to a parked actor is handled at once, in the turn of whoever brings it; what
-comes while a step is under way, or while the actor's task waits, lies in the mailbox until its turn.
+comes while a step is under way, or while the actor's task waits, lies in the mailbox until its turn. `open`: no step is
+under way, though the task may wait.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ Rest: TypeAlias = Callable[[], Awaitable[None]]
 class OnDemandActor(Actor):
     """Subclasses add how a message is handled, what a fault leads to, and when it is all over."""
 
-    __slots__ = ("_gone", "_mailbox", "_nursery")
+    __slots__ = ("_gone", "_mailbox", "_nursery", "open")
 
     capacity = 10_000
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.parked = True
+        self.open = True
         self._gone = False
         self._nursery = nursery
         # Opened for the first message that has to wait, and let go of with the last.
@@ -59,7 +61,7 @@ class OnDemandActor(Actor):
 
     def tell(self, message: object) -> None:
         if self.parked:
-            self.parked = False
+            self.parked = self.open = False
             self._work(message)
         elif self._gone:
             raise ActorGone(self.name)
@@ -91,6 +93,7 @@ class OnDemandActor(Actor):
         try:
             rest = self.handle(message) or self._advance()
             if rest is not None:
+                self.open = True
                 self._nursery.start_soon(self._go_on, rest)
                 return
         except Exception as error:  # noqa: BLE001 - it ends this actor, which says so, and nobody else
@@ -115,6 +118,7 @@ class OnDemandActor(Actor):
 
     async def _go_on(self, rest: Rest | None) -> None:
         """The actor's task, until nothing has to be waited for any more."""
+        self.open = False
         try:
             while rest is not None:
                 await rest()
@@ -126,15 +130,23 @@ class OnDemandActor(Actor):
             raise
         self._park()
 
+    async def pause(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait, within the task. What others may do between two steps, they may do meanwhile (`open`)."""
+        self.open = True
+        try:
+            await wait()
+        finally:
+            self.open = False
+
     def _park(self) -> None:
         if self.is_over():
             self._end()
         else:
-            self.parked = True
+            self.parked = self.open = True
 
     def _end(self) -> None:
         self._gone = True
-        self.parked = False
+        self.parked = self.open = False
         unread: list[Any] = []
         if self._mailbox is not None:
             unread = drain(self._mailbox[1])

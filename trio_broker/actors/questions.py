@@ -6,7 +6,7 @@ Invariant: a question is answered by the actor that owns the state; everything t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define, field
 
@@ -78,6 +78,17 @@ class RetainedRow:
     from_client_id: str
     from_username: str | None
     payload: bytes | None = None
+
+
+@define
+class AlarmRow:
+    """Something that is wrong (`deactivate_at` is None), or was. Times are wall clock in milliseconds."""
+
+    name: str
+    message: str
+    details: dict[str, Any]
+    activate_at: int
+    deactivate_at: int | None = None
 
 
 @define
@@ -155,3 +166,8 @@ class Questions(Protocol):
         """Every gauge of EMQX's `/stats`, by its name there (`.count` and `.max`)."""
 
     async def listeners(self) -> list[ListenerInfo]: ...
+    async def alarms(self, active: bool) -> tuple[list[AlarmRow], int]:
+        """The alarms of now or of the past, the latest first, and the wall clock in milliseconds."""
+
+    async def forget_alarms(self) -> None:
+        """Clear the history."""

@@ -1,21 +1,140 @@
-"""What a store kept comes back before the first listener opens: retained messages, sessions and their subscriptions.
+"""What a store kept comes back before the first listener opens: sessions with all that is theirs, retained messages.
 
-Invariant: what expired while the broker was away does not come back.
+Invariant: what expired while the broker was away comes back to nobody; queues stay in the store until they are needed.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
+import trio
 
 from trio_broker.actors.messages import Online
 from trio_broker.actors.session_actor import SessionActor
 from trio_broker.session.changes import SubscribeChange
-from trio_broker.store.operations import DeleteRetained, DeleteSession, PutRetained, PutSession, PutSubscription
+from trio_broker.session.session import Session
+from trio_broker.session.tail import Tail
+from trio_broker.store.operations import (
+    DeleteRetained,
+    DeleteSession,
+    Kept,
+    KeptCopies,
+    KeptInflight,
+    LastMessageId,
+    PutReceived,
+    PutRetained,
+    PutSession,
+    PutSubscription,
+)
 
 if TYPE_CHECKING:
     from trio_broker.actors.core import Core
+
+log = logging.getLogger("trio_broker.store")
+
+TELL_EVERY = 2.0
+"""Seconds between two lines that say how far it is."""
+
+
+class _Restoring:
+    """One start. `actors` by the key of their session."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.now = core.clock.now()
+        self.wall_ms = core.clock.wall_ms(self.now)
+        self.actors: dict[int, SessionActor] = {}
+        self.keys: dict[str, int] = {}
+        self.queued = self.retained = 0
+
+    def take(self, kept: Kept) -> None:
+        match kept:
+            case PutSession():
+                self._session(kept)
+            case PutSubscription():
+                self._subscription(kept)
+            case PutReceived():
+                session = self._session_of(kept.session)
+                if session is not None:
+                    session.awaiting_rel.update(dict.fromkeys(kept.packet_identifiers, self.now))
+            case KeptInflight():
+                self._inflight(kept)
+            case KeptCopies():
+                self._queue(kept)
+            case PutRetained():
+                self._retained(kept)
+            case LastMessageId():
+                self._seen(kept.message_id)
+
+    def _seen(self, message_id: int) -> None:
+        self.core.next_message_id = max(self.core.next_message_id, message_id + 1)
+
+    def _session_of(self, key: int) -> Session | None:
+        actor = self.actors.get(key)
+        return None if actor is None else actor.session
+
+    def _session(self, kept: PutSession) -> None:
+        older = self.keys.get(kept.client_id)
+        if older is not None:
+            # A session that had failed, and another that began after it: the later one counts.
+            log.warning("client %r has two sessions in the store: the older one is dropped", kept.client_id)
+            self.core.store.write(DeleteSession(older))
+            gone = self.actors.pop(older).session
+            assert gone is not None
+            gone.journal = None
+        self.keys[kept.client_id] = kept.key
+        actor = SessionActor(self.core, kept.client_id)
+        actor.restore(kept, self.now)
+        self.actors[kept.key] = actor
+        self.core.manager.restore(actor)
+        self.core.router.take([Online(actor, False)])
+
+    def _subscription(self, kept: PutSubscription) -> None:
+        owner = self.actors.get(kept.session)
+        if owner is None or owner.session is None:
+            return
+        subscription = kept.subscription
+        owner.session.subscriptions[subscription.topic_filter] = subscription
+        change = SubscribeChange(owner, 0, [subscription], [True], [subscription.qos], restored=True)
+        self.core.router.take([change])
+
+    def _inflight(self, kept: KeptInflight) -> None:
+        session = self._session_of(kept.session)
+        if session is None:
+            self.core.store.remove(kept.copies)
+            return
+        for copy in kept.copies:
+            session.inflight.copies[copy.packet_identifier] = copy
+            session.stamp = max(session.stamp, copy.inserted_at_ns)
+            self._seen(copy.message.message_id)
+        session.inflight.last = kept.copies[-1].packet_identifier
+
+    def _queue(self, kept: KeptCopies) -> None:
+        session = self._session_of(kept.session)
+        if session is None:
+            self.core.store.remove_rows(kept.rows, kept.messages)
+            return
+        tail = Tail()
+        tail.rows, tail.messages, tail.stamps, tail.shared = kept.rows, kept.messages, kept.stamps, kept.shared
+        session.stamp = max(session.stamp, kept.stamps[-1])
+        session.mqueue.tail = tail
+        maximum = session.mqueue.maximum
+        if maximum and len(tail) > maximum:
+            # The limit is lower than it was.
+            dropped = [tail.popleft() for _ in range(len(tail) - maximum)]
+            session.count_dropped(len(dropped))
+            self.core.store.remove_rows([row for row, _ in dropped], [message for _, message in dropped])
+        self.queued += len(tail)
+
+    def _retained(self, kept: PutRetained) -> None:
+        message = kept.message
+        self._seen(message.message_id)
+        if message.expires_at is not None and message.expires_at <= self.now:
+            self.core.store.write(DeleteRetained(message.topic_name, message.message_id))
+            return
+        self.core.retainer.restore(message)
+        self.retained += 1
 
 
 async def restore(core: Core) -> None:
@@ -23,35 +142,19 @@ async def restore(core: Core) -> None:
     store = core.store
     if not store.keeps:
         return
-    now = core.clock.now()
-    wall_ms = core.clock.wall_ms(now)
-    actors: dict[str, SessionActor] = {}
-    async for operation in store.load():
-        match operation:
-            case PutSession():
-                if operation.expires_at is not None and operation.expires_at <= wall_ms:
-                    store.write(DeleteSession(operation.client_id))
-                    continue
-                actor = SessionActor(core, operation.client_id)
-                actor.restore(operation, now)
-                actors[operation.client_id] = actor
-                core.manager.restore(actor)
-                core.router.take([Online(actor, False)])
-            case PutSubscription():
-                owner = actors.get(operation.client_id)
-                if owner is None or owner.session is None:
-                    continue
-                subscription = operation.subscription
-                owner.session.subscriptions[subscription.topic_filter] = subscription
-                change = SubscribeChange(owner, 0, [subscription], [True], [subscription.qos], restored=True)
-                core.router.take([change])
-            case PutRetained():
-                message = operation.message
-                core.next_message_id = max(core.next_message_id, message.message_id + 1)
-                if operation.expires_at is None:
-                    core.retainer.restore(message)
-                elif operation.expires_at > wall_ms:
-                    expires_at = core.clock.trio_time(operation.expires_at)
-                    core.retainer.restore(replace(message, expires_at=expires_at))
-                else:
-                    store.write(DeleteRetained(message.topic_name))
+    restoring = _Restoring(core)
+    begun = told = trio.current_time()
+    async for kept in store.load():
+        restoring.take(kept)
+        now = trio.current_time()
+        if now - told >= TELL_EVERY:
+            told = now
+            log.info("reading the store: %d sessions so far", len(restoring.actors))
+    if restoring.actors or restoring.retained:
+        log.info(
+            "the store has %d sessions, %d queued and %d retained messages (read in %.1f s)",
+            len(restoring.actors),
+            restoring.queued,
+            restoring.retained,
+            trio.current_time() - begun,
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -28,7 +29,7 @@ from trio_broker.errors import ActorGone
 from trio_broker.protocol.message import Message, Run
 from trio_broker.routing.retained_trie import RetainedTrie
 from trio_broker.routing.subscription import Subscription
-from trio_broker.store.operations import DeleteRetained, Operation, PutRetained
+from trio_broker.store.operations import DeleteRetained
 
 if TYPE_CHECKING:
     from trio_broker.actors.core import Core
@@ -74,36 +75,17 @@ class Retainer(ResidentActor):
 
     async def _take(self, items: list[Run | Retrieve]) -> None:
         now = self.core.clock.now()
-        operations: list[Operation] = []
         for index, item in enumerate(items, 1):
             if index % PAGE == 0:
-                self._write(operations)
                 await trio.lowlevel.checkpoint()  # so that a session with thousands of filters can empty its mailbox
             if type(item) is Run:
-                for message in item.messages:
-                    self._set(message, operations)
+                for message in item.messages:  # the router has told the store of them
+                    self.trie.set(message)
             elif type(item) is Retrieve:
                 matching = self.trie.search(item.subscription.match_filter, now)
                 self._send_page(Retrieval(item.recipient, item.subscription, matching))
-        self._write(operations)
         self._expire(now)
         self.core.meter.set_gauge("retained", len(self.trie))
-
-    def _write(self, operations: list[Operation]) -> None:
-        if operations:
-            self.core.store.write(*operations)
-            operations.clear()
-
-    def _set(self, message: Message, operations: list[Operation]) -> None:
-        """[MQTT-3.3.1-5 to 3.3.1-8]: an empty payload deletes."""
-        self.trie.set(message)
-        if not self.core.store.keeps:
-            return
-        if message.payload:
-            expires_at = None if message.expires_at is None else self.core.clock.wall_ms(message.expires_at)
-            operations.append(PutRetained(message, expires_at))
-        else:
-            operations.append(DeleteRetained(message.topic_name))
 
     def restore(self, message: Message) -> None:
         """Put back a message from the store, before the task runs."""
@@ -113,7 +95,7 @@ class Retainer(ResidentActor):
     def _expire(self, now: float) -> None:
         expired = self.trie.expire(now, STRIDE)
         if expired and self.core.store.keeps:
-            self.core.store.write(*(DeleteRetained(message.topic_name) for message in expired))
+            self.core.store.write(*(DeleteRetained(message.topic_name, message.message_id) for message in expired))
 
     def _send_page(self, retrieval: Retrieval) -> None:
         """A None from the trie means that it has looked long enough in vain: the rest has to wait for its turn."""
@@ -143,7 +125,8 @@ class Retainer(ResidentActor):
                 found = next(self.trie.match(item.topic_name, now), None)
                 item.answer(None if found is None else _row(found, with_payload=True))
             case DeleteRetainedMessages():
-                item.answer(await self._delete(item.topic_filter))
+                count = await self._delete(item.topic_filter)
+                self.core.store.ticket.then(partial(item.answer, count))
             case Flush():
                 item.answer(None)
             case _:
@@ -170,14 +153,14 @@ class Retainer(ResidentActor):
 
     async def _delete(self, topic_filter: str | None) -> int:
         now = self.core.clock.now()
-        topics = [message.topic_name for message in self._all(topic_filter, now) if message is not None]
-        for index, topic_name in enumerate(topics, 1):
-            self.trie.delete(topic_name)
-            self.core.store.write(DeleteRetained(topic_name))
+        found = [message for message in self._all(topic_filter, now) if message is not None]
+        for index, message in enumerate(found, 1):
+            self.trie.delete(message.topic_name)
+            self.core.store.write(DeleteRetained(message.topic_name, message.message_id))
             if index % STRIDE == 0:
                 await trio.lowlevel.checkpoint()
         self.core.meter.set_gauge("retained", len(self.trie))
-        return len(topics)
+        return len(found)
 
 
 def _row(message: Message, with_payload: bool = False) -> RetainedRow:

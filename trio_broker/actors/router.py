@@ -2,7 +2,7 @@
 
 Invariant: runs and subscription changes take effect in the order in which they came into the mailbox; a session gets at
 most one item for all that one turn of the router has for it; the router never waits for anybody. A session that is
-parked takes its item in the router's turn; else it finds it in its mailbox, behind what is there.
+not in the middle of a step takes its item in the router's turn; else it finds it in its mailbox, behind what is there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -21,28 +22,30 @@ from trio_broker.actors.messages import (
     Flush,
     Gone,
     Online,
+    PassOn,
     PublishRuns,
     Retrieve,
     SystemRuns,
 )
 from trio_broker.actors.questions import SubscriptionRow
 from trio_broker.actors.resident import ResidentActor
-from trio_broker.errors import ActorGone
+from trio_broker.errors import ActorGone, StoreError
 from trio_broker.protocol.message import Message, Run
 from trio_broker.protocol.packets import MQTT5, NO_PROPERTIES
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.protocol.topics import parse_topic_filter
 from trio_broker.routing.delivery import Delivery
-from trio_broker.routing.routing_table import RoutingTable
+from trio_broker.routing.routing_table import Plan, RoutingTable
 from trio_broker.routing.shared_group import SharedGroup
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.changes import Answer, SubscribeChange, UnsubscribeChange
 from trio_broker.session.pressure import CRITICAL
-from trio_broker.store.operations import DeleteSubscription, PutSubscription
+from trio_broker.store.operations import DeleteRetained, PutRetained
 
 if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
     from trio_broker.actors.core import Core
+    from trio_broker.actors.journal import SessionJournal
 
 log = logging.getLogger("trio_broker.router")
 
@@ -56,11 +59,16 @@ class Recipient(Protocol):
     """Whoever gets messages: a session actor or a subscriber inside the program."""
 
     client_id: str
-    persistent: bool
-    parked: bool
+    journal: SessionJournal | None
+    """There is one where messages have to survive a restart."""
+    open: bool
+    """It is not in the middle of a step."""
 
     def deliver(self, items: list[tuple[Delivery[Any], Run]], now: float, inserted_at_ns: int) -> None:
-        """Take these now; allowed only while `parked`. Trio time, wall clock in nanoseconds."""
+        """Take these now; allowed only while `open`. Trio time, wall clock in nanoseconds."""
+
+    def changed(self, change: SubscribeChange | UnsubscribeChange) -> None:
+        """The router knows this change of its subscriptions; allowed only while `open`."""
 
     def tell(self, message: object) -> None:
         """See Actor.tell."""
@@ -78,6 +86,7 @@ class Router(ResidentActor):
         self.table: RoutingTable[Any] = RoutingTable(strategy=core.shared_subscription_strategy)
         self._touched: Touched = {}
         self._leaving: deque[Iterator[Subscription]] = deque()
+        self._keeps = core.store.keeps
         self._settled: list[Run | Answer] = []
         self._retaining: list[Run | Retrieve] = []
         self._answers: list[tuple[PublishRuns, list[int]]] = []
@@ -168,6 +177,8 @@ class Router(ResidentActor):
         plan = table.plans.get(topic)
         if plan is None:
             plan = table.match(topic)
+        if self._keeps and self.core.store.failure is not None and self._refuse(run, plan):
+            return
         touched = self._touched
         for delivery in plan.deliveries:
             recipient = delivery.recipient
@@ -191,6 +202,8 @@ class Router(ResidentActor):
             self._settled.append(run)
         if run.retain:
             self._retaining.append(run)
+            if self._keeps:
+                self._keep_retained(run)
         if core.hooks.published:
             core.hooks.call_published(run.messages)
 
@@ -210,6 +223,8 @@ class Router(ResidentActor):
                 parts.setdefault(delivery, []).append(message)
         for delivery, part in parts.items():
             share = Run(run.topic_name, run.qos, run.retain, run.origin, part, run.plain)
+            if delivery.recipient.journal is not None:
+                run.stored = True  # where the part is
             self._touched.setdefault(delivery.recipient, []).append((delivery, share))
 
     def _pass_on(self, topic_filter: str, message: Message) -> None:
@@ -233,16 +248,22 @@ class Router(ResidentActor):
             now = clock.now()
             inserted_at_ns = clock.wall_ns(now)
             for recipient, items in touched.items():
-                if recipient.parked:
+                if recipient.open:
                     recipient.deliver(items, now, inserted_at_ns)
                 else:
                     self._tell_items(recipient, items)
         if self._answers:
+            ticket = core.store.ticket
             for question, counts in self._answers:
-                question.answer(counts)
+                if any(run.stored for run in question.runs):
+                    ticket.then(partial(question.answer, counts))
+                else:
+                    question.answer(counts)
             self._answers.clear()
         if self._settled:
             settled, self._settled = self._settled, []
+            if self._keeps:
+                self._keep_identifiers(settled)
             core.acknowledger.take(settled)
         if self._retaining:
             retaining, self._retaining = self._retaining, []
@@ -262,8 +283,66 @@ class Router(ResidentActor):
     def _flush(self, recipient: Recipient) -> None:
         """What was routed before must arrive before what comes now."""
         items = self._touched.pop(recipient, None)
-        if items is not None:
+        if items is None:
+            return
+        if recipient.open:
+            clock = self.core.clock
+            now = clock.now()
+            recipient.deliver(items, now, clock.wall_ns(now))
+        else:
             self._tell_items(recipient, items)
+
+    # -- what has to be durable ---------------------------------------------------------------------------------
+
+    def _keep_retained(self, run: Run) -> None:
+        """In the turn in which it is routed, so that its acknowledgement waits for it; the last of a run stays."""
+        message = run.messages[-1]
+        if message.payload:
+            self.core.store.write(PutRetained(message))
+        else:
+            self.core.store.write(DeleteRetained(message.topic_name, message.message_id))
+        if run.qos:
+            run.stored = True
+
+    @staticmethod
+    def _keep_identifiers(settled: list[Run | Answer]) -> None:
+        """QoS 2: the packet identifier is durable together with the message, or a restart would lose or double it."""
+        for run in settled:
+            if run.qos == 2 and type(run) is Run:
+                journal = cast("Connection", run.publisher).journal
+                if journal is not None and run.packets is not None:
+                    journal.received([packet.packet_identifier for packet in run.packets])
+                    run.stored = True
+
+    def _must_be_kept(self, run: Run, plan: Plan[Any]) -> bool:
+        """Does the acknowledgement of this run promise that something is durable?"""
+        if not run.qos:
+            return False
+        if run.retain:
+            return True
+        connection = cast("Connection | None", run.publisher)
+        if run.qos == 2 and connection is not None and connection.journal is not None:
+            return True
+        recipients = [delivery.recipient for delivery in plan.deliveries if delivery.qos]
+        recipients += [member for group in plan.groups for member in group.members]
+        return any(recipient.journal is not None for recipient in recipients)
+
+    def _refuse(self, run: Run, plan: Plan[Any]) -> bool:
+        """The store cannot be written: refuse what would have to be kept. 3.x: the connection ends, unacknowledged."""
+        connection = cast("Connection | None", run.publisher)
+        if connection is None or not self._must_be_kept(run, plan):
+            return False
+        channel = connection.channel
+        if channel is None:
+            if connection.journal is not None and run.packets is not None:
+                connection.journal.forget([packet.packet_identifier for packet in run.packets])
+            return True
+        answers = channel.refuse(run, ReasonCode.QUOTA_EXCEEDED)
+        if channel.level == MQTT5:
+            self._settled += answers
+        else:
+            connection.fail(ReasonCode.QUOTA_EXCEEDED, "the store cannot be written")
+        return True
 
     # -- everything else ----------------------------------------------------------------------------------------
 
@@ -286,7 +365,16 @@ class Router(ResidentActor):
                 if is_long:
                     self.tell_always([])  # the rest is done by the task
                 self._count()
+            case PassOn():
+                for topic_filter, message in entry.left:
+                    self._pass_on(topic_filter, message)
             case PublishRuns():
+                failure = self.core.store.failure
+                if failure is not None and any(
+                    self._must_be_kept(run, self.table.match(run.topic_name)) for run in entry.runs
+                ):
+                    entry.fail(StoreError(f"the store cannot be written: {failure}"))
+                    return
                 for run in entry.runs:
                     self._route(run)
                 self._answers.append((entry, [run.matched for run in entry.runs]))
@@ -318,8 +406,8 @@ class Router(ResidentActor):
             self.table.subscribe(recipient, subscription)
             if self.core.sys_topics is not None and subscription.match_filter.startswith("$SYS/"):
                 self.core.sys_topics.wanted()
-            if self.core.store.keeps and recipient.persistent and not change.restored:
-                self.core.store.write(PutSubscription(recipient.client_id, subscription))
+            if recipient.journal is not None and not change.restored:
+                recipient.journal.subscribe(subscription)
         self._count()
         if change.restored:
             return
@@ -331,13 +419,16 @@ class Router(ResidentActor):
         self._flush(recipient)
         for topic_filter in change.topic_filters:
             self.table.unsubscribe(recipient, topic_filter)
-            if self.core.store.keeps and recipient.persistent:
-                self.core.store.write(DeleteSubscription(recipient.client_id, topic_filter))
+            if recipient.journal is not None:
+                recipient.journal.unsubscribe(topic_filter)
         self._count()
         self._tell(recipient, change)
 
     @staticmethod
-    def _tell(recipient: Recipient, message: object) -> None:
+    def _tell(recipient: Recipient, message: SubscribeChange | UnsubscribeChange) -> None:
+        if recipient.open:
+            recipient.changed(message)
+            return
         try:
             recipient.tell(message)
         except ActorGone:

@@ -52,7 +52,13 @@ def _answer(actor: SessionActor, packet: SubAck | UnsubAck) -> bool:
         assert actor.connection is not None
         actor.connection.fail(ReasonCode.PACKET_TOO_LARGE, "its answer is larger than its maximum packet size")
         return False
-    actor.write([frame])
+    out: list[bytes] = []
+    if actor.journal is None:
+        out.append(frame)
+    else:
+        actor.journal.hold([frame], out)
+    if out:
+        actor.write(out)
     actor.count_packet()
     return True
 

@@ -25,7 +25,7 @@ def show(actor: SessionActor, question: AskInfo | AskQueue | AskSubscriptions) -
         case AskInfo():
             question.answer(session_info(actor))
         case AskQueue():
-            question.answer(queue_page(session, question.which, question.after, question.limit))
+            _answer_queue(actor, session, question)
         case AskSubscriptions():
             question.answer(list(session.subscriptions.values()))
 
@@ -72,12 +72,26 @@ def session_info(actor: SessionActor) -> SessionInfo:
 def queue_page(session: Session, which: str, after: int | None, limit: int) -> QueuePage:
     """A page of the mqueue (`which` is "mqueue") or of the inflight window ("inflight")."""
     if which == "mqueue":
-        copies = session.mqueue.page(after, limit)
-        first = next(iter(session.mqueue), None)
+        return QueuePage(queue_rows(session.mqueue.page(after, limit)), session.mqueue.start)
+    copies = session.inflight.page(after, limit)
+    first = next(iter(session.inflight.page(None, 1)), None)
+    return QueuePage(queue_rows(copies), None if first is None else first.inserted_at_ns)
+
+
+def _answer_queue(actor: SessionActor, session: Session, question: AskQueue) -> None:
+    """At once, unless some of it lies in the store."""
+    page = queue_page(session, question.which, question.after, question.limit)
+    tail = session.mqueue.tail
+    missing = question.limit - len(page.messages)
+    rows = tail.page_after(question.after, missing) if question.which == "mqueue" and tail is not None else []
+    if rows:
+        actor.core.sessions_nursery.start_soon(actor.answer_page, question, page, rows)
     else:
-        copies = session.inflight.page(after, limit)
-        first = next(iter(session.inflight.page(None, 1)), None)
-    return QueuePage([_row(copy) for copy in copies], None if first is None else first.inserted_at_ns)
+        question.answer(page)
+
+
+def queue_rows(copies: list[Outgoing]) -> list[QueuedMessage]:
+    return [_row(copy) for copy in copies]
 
 
 def _row(copy: Outgoing) -> QueuedMessage:

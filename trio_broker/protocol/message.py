@@ -54,7 +54,7 @@ class Run(msgspec.Struct, gc=False, eq=False):
     its frames do not depend on the time, and its `Message` objects are made only when somebody has to keep one.
     `frames4` and `frames5` cache the joined QoS 0 packets of the run with RETAIN 0. `publisher` is the connection that
     waits for acknowledgements when `qos` is above 0; the router fills in `matched`, the number of sessions the run
-    went to.
+    went to. `stored`: something of it has to be durable before it is acknowledged.
     """
 
     topic_name: str
@@ -69,6 +69,7 @@ class Run(msgspec.Struct, gc=False, eq=False):
     first_message_id: int = 0
     publish_at: int = 0
     matched: int = 0
+    stored: bool = False
     frames4: bytes | None = None
     frames5: bytes | None = None
 

@@ -54,6 +54,8 @@ class Answer:
     qos: int
     packet_identifier: int
     reason_code: int
+    stored: bool = False
+    """It answers for something that may not be durable yet."""
 
 
 @define(eq=False)

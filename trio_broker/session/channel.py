@@ -348,7 +348,7 @@ class Channel:
                 self.meter.packets_publish_received += 1
                 if run is not None:
                     self._close_run(run, step)
-                step.routed.append(Answer(self.publisher, 2, identifier, 0))
+                step.routed.append(Answer(self.publisher, 2, identifier, 0, session.journal is not None))
                 return None
             if self.unacknowledged + len(session.awaiting_rel) >= self.receive_maximum:  # [MQTT-3.3.4-7]
                 self.meter.packets_publish_dropped += 1
@@ -497,9 +497,18 @@ class Channel:
         if known is None:
             self.meter.packets_pubrel_missed += 1
         if known is None and self.level == MQTT5:
-            self._answer(b"\x70\x03" + identifier.to_bytes(2, "big") + b"\x92", step)
+            frame = b"\x70\x03" + identifier.to_bytes(2, "big") + b"\x92"
         else:
-            self._answer(b"\x70\x02" + identifier.to_bytes(2, "big"), step)
+            frame = b"\x70\x02" + identifier.to_bytes(2, "big")
+        journal = self.session.journal
+        if journal is None:
+            step.out.append(frame)
+        else:
+            # After PUBCOMP the client may use the identifier for another message: a restart must not know it.
+            if known is not None:
+                journal.released((identifier,))
+            journal.hold([frame], step.out)
+        self.session.stats.send_pkt += 1
         self.meter.packets_pubcomp_sent += 1
 
     def _handle_disconnect(self, packet: Disconnect) -> None:

@@ -22,7 +22,8 @@ class Outgoing(msgspec.Struct, gc=False, eq=False):
 
     `inserted_at_ns` is wall clock in nanoseconds, growing and unique within the session: EMQX's `inserted_at`.
     `counted` says that the copy uses a place of the send quota of this connection [MQTT-4.9.0-2].
-    `share` is the shared subscription that brought it, in full.
+    `share` is the shared subscription that brought it, in full. `row` is the number under which a store keeps it
+    (0 = it is in memory alone), `message_row` the one of its message.
     """
 
     message: Message
@@ -35,3 +36,5 @@ class Outgoing(msgspec.Struct, gc=False, eq=False):
     counted: bool = False
     sent: bool = False
     share: str | None = None
+    row: int = 0
+    message_row: int = 0

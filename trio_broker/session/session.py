@@ -7,6 +7,7 @@ or in the mqueue. All calls are single steps: they take `now` (Trio time) and ap
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from trio_broker.protocol.encode_publish import PUBLISH_HEADS
@@ -16,6 +17,7 @@ from trio_broker.routing.delivery import Delivery
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.frames import copy_frame, run_frames
 from trio_broker.session.inflight import MAX_PACKET_IDENTIFIER, Inflight
+from trio_broker.session.journal import Journal
 from trio_broker.session.limits import Limits
 from trio_broker.session.meter import Meter
 from trio_broker.session.mqueue import MQueue
@@ -31,7 +33,10 @@ NEVER: Final = 0xFFFFFFFF  # a session expiry interval that never ends [MQTT-3.1
 
 
 class Session:
-    """One session, connected (`level` is the protocol level of its connection) or not (`level` is 0)."""
+    """One session, connected (`level` is the protocol level of its connection) or not (`level` is 0).
+
+    `journal` is told of all that has to be there after a restart; None where nothing has.
+    """
 
     __slots__ = (
         "awaiting_rel",
@@ -40,6 +45,7 @@ class Session:
         "created_at",
         "expiry_interval",
         "inflight",
+        "journal",
         "level",
         "limits",
         "maximum_packet_size",
@@ -64,6 +70,7 @@ class Session:
         # Packet identifiers of the client's QoS 2 messages between PUBLISH and PUBREL, with the time of arrival.
         self.awaiting_rel: dict[int, float] = {}
         self.stats = Stats()
+        self.journal: Journal | None = None
         self.level = 0
         self.maximum_packet_size = UNLIMITED_PACKET_SIZE
         self.congested = False
@@ -111,6 +118,8 @@ class Session:
             qos = delivery.qos
             if run.qos < qos and not self.limits.upgrade_qos:
                 qos = run.qos  # [MQTT-3.8.4-8]
+            if qos and self.journal is not None:
+                run.stored = True
             if (
                 qos == 0
                 and level
@@ -132,6 +141,7 @@ class Session:
                 and level
                 and run.plain
                 and not (delivery.identifiers or self.congested or self.mqueue.items or self.inflight.resend)
+                and self.mqueue.tail is None
                 and self.maximum_packet_size == UNLIMITED_PACKET_SIZE
             ):
                 self._send_run(run, qos, retain, out, delivery.share)
@@ -158,6 +168,9 @@ class Session:
         head_size = -1
         stamp = self.stamp
         identifier = inflight.last
+        journal = self.journal
+        # A QoS 2 PUBLISH must not use a packet identifier of which a restart would know nothing.
+        frames = out if journal is None or qos == 1 else []
         for message in sending:
             identifier = identifier + 1 if identifier < MAX_PACKET_IDENTIFIER else 1
             while identifier in copies:
@@ -168,11 +181,15 @@ class Session:
             if len(payload) != head_size:
                 head_size = len(payload)
                 head = heads[topic_name, head_size + width << 3 | qos << 1 | retain]
-            out.append(head + (identifier << shift).to_bytes(width, "big") + payload)
+            frames.append(head + (identifier << shift).to_bytes(width, "big") + payload)
         sent = len(sending)
         inflight.last = identifier
         inflight.open += sent
         self._count_sent(qos, sent)
+        if journal is not None and sent:
+            journal.add(list(islice(reversed(copies.values()), sent))[::-1])
+            if frames is not out:
+                journal.hold(frames, out)
         if sent < len(messages):
             for message in messages[sent:]:
                 stamp += 1
@@ -204,7 +221,7 @@ class Session:
         """Send one message now, or queue it, or drop it."""
         self.stamp = stamp = self.stamp + 1
         copy = Outgoing(message, qos, retain, identifiers, stamp, share=share)
-        if self.level and not self.congested and not self.mqueue.items:
+        if self.level and not self.congested and not (self.mqueue.items or self.mqueue.tail):
             if qos == 0:
                 self._send_qos0(copy, now, out)
                 return
@@ -230,25 +247,47 @@ class Session:
         return [(copy.share, copy.message) for copy in left if copy.share is not None]
 
     def _queue(self, copy: Outgoing) -> None:
-        if copy.qos == 0:
-            if not self.limits.mqueue_store_qos0 or self.limits.pressure.level:
-                self._drop_queued(copy)
-                return
-            self.queued_qos0 += 1
-        dropped = self.mqueue.append(copy)
+        if copy.qos == 0 and (not self.limits.mqueue_store_qos0 or self.limits.pressure.level):
+            self._drop_queued(copy)
+            return
+        mqueue = self.mqueue
+        journal = self.journal
+        dropped: Outgoing | None
+        if journal is not None and mqueue.is_long:
+            journal.add((copy,))  # with QoS 0, too: what is not in memory has to be somewhere
+            dropped, rows = mqueue.append_to_tail(copy)
+            if rows is not None:
+                journal.remove_rows(rows[:1], rows[1:])
+                self.count_dropped(1)
+        else:
+            if copy.qos == 0:
+                self.queued_qos0 += 1
+            elif journal is not None:
+                journal.add((copy,))
+            dropped = mqueue.append(copy)
         if dropped is not None:
             if dropped.qos == 0:
                 self.queued_qos0 -= 1
             self._drop_queued(dropped)
 
     def _drop_queued(self, copy: Outgoing) -> None:
+        self.count_dropped(1, copy.qos)
+        self._forget(copy)
+
+    def _forget(self, copy: Outgoing) -> None:
+        """It is acknowledged, expired or dropped: nobody has to keep it any more."""
+        if copy.row and self.journal is not None:
+            self.journal.remove((copy,))
+
+    def count_dropped(self, count: int, qos: int = 1) -> None:
+        """The queue was full, or had no place for QoS 0."""
         meter = self.meter
-        meter.delivery_dropped += 1
-        self.stats.send_dropped_queue_full += 1
-        if copy.qos == 0:
-            meter.delivery_dropped_qos0_msg += 1
+        meter.delivery_dropped += count
+        self.stats.send_dropped_queue_full += count
+        if qos == 0:
+            meter.delivery_dropped_qos0_msg += count
         else:
-            meter.delivery_dropped_queue_full += 1
+            meter.delivery_dropped_queue_full += count
 
     def _expired(self, copy: Outgoing, now: float) -> bool:
         """Expired before its delivery began? Then it is dropped here [MQTT-3.3.2-5]."""
@@ -258,6 +297,7 @@ class Session:
         self.meter.delivery_dropped += 1
         self.meter.delivery_dropped_expired += 1
         self.stats.send_dropped_expired += 1
+        self._forget(copy)
         return True
 
     def _fits(self, frame: bytes) -> bool:
@@ -273,6 +313,7 @@ class Session:
         if self._expired(copy, now):
             return
         frame = copy_frame(copy, self.level, False, now)
+        self._forget(copy)
         if self._fits(frame):
             out.append(frame)
             self._count_sent(0)
@@ -286,11 +327,23 @@ class Session:
         frame = copy_frame(copy, self.level, False, now)
         if not self._fits(frame):
             inflight.remove(copy)
+            self._forget(copy)
             return
         copy.phase = PUBLISH_SENT
         copy.sent = True
-        out.append(frame)
         self._count_sent(copy.qos)
+        journal = self.journal
+        if journal is None:
+            out.append(frame)
+            return
+        if copy.row:
+            journal.change((copy,))
+        else:
+            journal.add((copy,))
+        if copy.qos == 1:
+            out.append(frame)
+        else:
+            journal.hold([frame], out)
 
     def _count_sent(self, qos: int, count: int = 1) -> None:
         stats = self.stats
@@ -363,20 +416,22 @@ class Session:
         if self.inflight.copies.get(copy.packet_identifier) is not copy:
             return True  # acknowledged meanwhile
         if copy.phase == PUBREL_SENT:
-            out.append(b"\x62\x02" + copy.packet_identifier.to_bytes(2, "big"))
-            self.stats.send_pkt += 1
-            self.meter.packets_pubrel_sent += 1
+            self._send_pubrel(b"\x62\x02" + copy.packet_identifier.to_bytes(2, "big"), out)
             return True
         if not self.inflight.has_quota():
             return False
         frame = copy_frame(copy, self.level, copy.sent, now)
         if not self._fits(frame):
             self.inflight.remove(copy)
+            self._forget(copy)
             return True
         copy.counted = True
         copy.sent = True
         self.inflight.open += 1
-        out.append(frame)
+        if self.journal is None or copy.qos == 1:
+            out.append(frame)
+        else:
+            self.journal.hold([frame], out)
         self._count_sent(copy.qos)
         return True
 
@@ -388,6 +443,8 @@ class Session:
         copies = inflight.copies
         acked = 0
         accepted = True
+        journal = self.journal
+        gone: list[Outgoing] = []
         for packet_identifier in packet_identifiers:
             copy = copies.get(packet_identifier)
             if copy is None:
@@ -402,7 +459,11 @@ class Session:
                 copy.counted = False
                 inflight.open -= 1
             acked += 1
+            if journal is not None:
+                gone.append(copy)
         self.meter.messages_acked += acked
+        if journal is not None and gone:
+            journal.remove(gone)
         if (self.mqueue.items or inflight.resend) and not self.unfinished:
             self.pump(now, out)
         return accepted
@@ -423,6 +484,7 @@ class Session:
             return False
         if reason_code >= 0x80:  # the end of this message [MQTT-4.4.0-2]
             self.inflight.remove(copy)
+            self._forget(copy)
             self._refill(now, out)
             return True
         if copy.phase == PUBREL_SENT:
@@ -430,11 +492,16 @@ class Session:
         else:
             meter.messages_acked += 1
         copy.phase = PUBREL_SENT
+        if self.journal is not None:
+            self.journal.change((copy,))
         self._send_pubrel(b"\x62\x02" + packet_identifier.to_bytes(2, "big"), out)
         return True
 
     def _send_pubrel(self, frame: bytes, out: list[bytes]) -> None:
-        out.append(frame)
+        if self.journal is None:
+            out.append(frame)
+        else:
+            self.journal.hold([frame], out)  # or a restart would send the PUBLISH again
         self.stats.send_pkt += 1
         self.meter.packets_pubrel_sent += 1
 
@@ -448,6 +515,7 @@ class Session:
             self.meter.packets_pubcomp_inuse += 1
             return
         self.inflight.remove(copy)
+        self._forget(copy)
         self._refill(now, out)
 
     # -- QoS 2 from the client ----------------------------------------------------------------------------------
@@ -458,6 +526,8 @@ class Session:
         late = [identifier for identifier, at in self.awaiting_rel.items() if at <= limit]
         for identifier in late:
             del self.awaiting_rel[identifier]
+        if self.journal is not None and late:
+            self.journal.released(late)
         self.stats.recv_dropped_await_pubrel_timeout += len(late)
         self.meter.messages_dropped_await_pubrel_timeout += len(late)
         self.meter.messages_dropped += len(late)

@@ -1,93 +1,132 @@
-"""A store in memory: it survives the broker that wrote to it, not the process.
+"""A store in memory, and one that forgets.
 
-Invariant: `load` gives one put operation for each thing that is there, what was put last.
+Invariant: what is in here ends with the process.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from trio_broker.store.operations import (
-    DeleteDocument,
-    DeleteRetained,
-    DeleteSession,
-    DeleteSubscription,
-    Operation,
-    PutDocument,
-    PutRetained,
-    PutSession,
-    PutSubscription,
-)
+import trio
+
+from trio_broker.session.outgoing import Outgoing
+from trio_broker.store.batch import Batch
+from trio_broker.store.database import Database
+from trio_broker.store.gathering import Gathering
+from trio_broker.store.operations import Kept, Operation
+from trio_broker.store.store import Wall
 from trio_broker.store.ticket import DONE, Ticket
 
 
-class MemoryStore:
-    """Keeps sessions, subscriptions, retained messages and documents; give it to the next broker to go on with them."""
+class MemoryStore(Gathering):
+    """A store in memory: it survives the broker that wrote to it, not the process.
 
-    keeps = True
+    Give it to the next broker to go on with the same sessions. Everything is durable at once, as far as that goes.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
+        self._database = Database(None, full=False)
+        self._database.open()
+        self._wall: Wall | None = None
         self.closed = False
-        self._sessions: dict[str, PutSession] = {}
-        self._subscriptions: dict[str, dict[str, PutSubscription]] = {}
-        self._retained: dict[str, PutRetained] = {}
-        self._documents: dict[tuple[str, str], PutDocument] = {}
 
-    def write(self, *operations: Operation) -> Ticket:
-        for operation in operations:
-            match operation:
-                case PutSession(client_id=client_id):
-                    self._sessions[client_id] = operation
-                case DeleteSession(client_id=client_id):
-                    self._sessions.pop(client_id, None)
-                    self._subscriptions.pop(client_id, None)
-                case PutSubscription(client_id=client_id):
-                    self._subscriptions.setdefault(client_id, {})[operation.subscription.topic_filter] = operation
-                case DeleteSubscription(client_id=client_id):
-                    self._subscriptions.get(client_id, {}).pop(operation.topic_filter, None)
-                case PutRetained():
-                    self._retained[operation.message.topic_name] = operation
-                case DeleteRetained():
-                    self._retained.pop(operation.topic_name, None)
-                case PutDocument():
-                    self._documents[operation.kind, operation.key] = operation
-                case DeleteDocument():
-                    self._documents.pop((operation.kind, operation.key), None)
+    async def open(self, wall: Wall, told: Callable[[str | None], None]) -> None:
+        self._wall = wall
+        self.closed = False
+        await trio.lowlevel.checkpoint()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+    def _written(self) -> None:
+        if self.is_behind:
+            self._commit()
+
+    def _ticket(self) -> Ticket:
         return DONE
 
-    async def room(self) -> None:
-        """Memory is always ready."""
+    @property
+    def ticket(self) -> Ticket:
+        return DONE
 
-    async def load(self) -> AsyncIterator[Operation]:
-        for session in list(self._sessions.values()):
-            yield session
-        for subscriptions in list(self._subscriptions.values()):
-            for subscription in list(subscriptions.values()):
-                yield subscription
-        for retained in list(self._retained.values()):
-            yield retained
-        for document in list(self._documents.values()):
-            yield document
+    def _commit(self) -> None:
+        if self._wall is not None and not self._batch.is_empty:
+            batch, self._batch = self._batch, Batch()
+            self._database.commit(batch, self._wall.wall_ms)
+
+    async def load(self) -> AsyncIterator[Kept]:
+        self._commit()
+        await trio.lowlevel.checkpoint()
+        if self._wall is None:
+            return
+        for piece in self._database.everything(self._wall.trio_time):
+            for kept in piece:
+                yield kept
+
+    async def room(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def queue(self, rows: Sequence[int]) -> list[Outgoing]:
+        self._commit()
+        await trio.lowlevel.checkpoint()
+        assert self._wall is not None
+        return self._database.copies(rows, self._wall.trio_time)
 
     async def close(self) -> None:
+        self._commit()
         self.closed = True
+        await trio.lowlevel.checkpoint()
 
 
 class ForgetfulStore:
     """Keeps nothing: for brokers whose state lives as long as they do."""
 
     keeps = False
+    is_behind = False
+    ticket = DONE
+
+    def __init__(self) -> None:
+        self.failure: str | None = None
+        self.damaged: str | None = None
+
+    async def open(self, wall: Wall, told: Callable[[str | None], None]) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await trio.lowlevel.checkpoint()
 
     def write(self, *operations: Operation) -> Ticket:
         return DONE
 
-    async def room(self) -> None:
-        """There is nothing to wait for."""
+    def new_key(self) -> int:
+        return 0
 
-    async def load(self) -> AsyncIterator[Operation]:
-        nothing: tuple[Operation, ...] = ()
-        for operation in nothing:
-            yield operation
+    def add(self, session: int, copies: Sequence[Outgoing]) -> None:
+        """There is nobody to give them back to."""
+
+    def change(self, copies: Sequence[Outgoing]) -> None:
+        """The same."""
+
+    def remove(self, copies: Sequence[Outgoing]) -> None:
+        """The same."""
+
+    def remove_rows(self, rows: Sequence[int], messages: Sequence[int]) -> None:
+        """The same."""
+
+    async def room(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def load(self) -> AsyncIterator[Kept]:
+        nothing: tuple[Kept, ...] = ()
+        for kept in nothing:
+            yield kept
+
+    async def queue(self, rows: Sequence[int]) -> list[Outgoing]:
+        await trio.lowlevel.checkpoint()
+        return []
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        await trio.lowlevel.checkpoint()

@@ -9,6 +9,7 @@ from typing import Final
 
 from trio_broker.api.routes import Route
 from trio_broker.api.v5 import (
+    alarms,
     client_messages,
     client_subscriptions,
     clients,
@@ -44,6 +45,7 @@ ROUTES: Final[tuple[Route, ...]] = tuple(
         stats,
         monitor,
         listeners,
+        alarms,
         nothing_yet,
         error_codes,
     )

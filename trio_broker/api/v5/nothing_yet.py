@@ -1,23 +1,19 @@
-"""What this broker has none of: rules, bridges, authenticators, authorization sources, alarms; and its cluster of one.
+"""What this broker has none of: rules, bridges, authenticators, authorization sources; and its cluster of one.
 
 Invariant: these answers are true. Exporters and dashboards ask for them and stop working without an answer.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from trio_broker.api.context import Api
 from trio_broker.api.paging import PageOf, Paging, page_meta
 from trio_broker.api.routes import Routes
 
 routes = Routes("Others")
-
-
-class AlarmsQuery(Paging, kw_only=True):
-    activated: Annotated[bool, Meta(description="Those of now, or those that are over")] = True
 
 
 class Sources(Struct):
@@ -48,11 +44,6 @@ async def list_authenticators(api: Api) -> list[dict[str, Any]]:
 @routes.get("/authorization/sources", "List authorization sources")
 async def list_authorization_sources(api: Api) -> Sources:
     return Sources([])
-
-
-@routes.get("/alarms", "List alarms")
-async def list_alarms(api: Api, query: AlarmsQuery) -> PageOf[dict[str, Any]]:
-    return PageOf([], page_meta(query, 0))
 
 
 @routes.get("/cluster", "The cluster this node is in")

@@ -1,0 +1,252 @@
+"""The store on disk: a batch collects while the one before it is committed, and then is committed whole.
+
+Invariant: batches are committed in order, none is skipped; a batch that cannot be committed is tried again until it
+can, and until then nobody is told that anything in it is durable.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar, TypeVarTuple
+
+import apsw
+import trio
+from trio.lowlevel import ParkingLot
+
+from trio_broker.errors import ConfigError, StoreError
+from trio_broker.session.outgoing import Outgoing
+from trio_broker.store.batch import Batch
+from trio_broker.store.database import DAMAGED, TRANSIENT, Database
+from trio_broker.store.files import DATA_DIR_KEY, FILE_NAME, Lock
+from trio_broker.store.gathering import Gathering
+from trio_broker.store.operations import Kept, LastMessageId, Operation
+from trio_broker.store.store import Wall
+from trio_broker.store.ticket import DONE, Ticket
+
+log = logging.getLogger("trio_broker.store")
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+SYNC_INTERVAL: Final = 1.0
+"""At "normal" and "relaxed": the longest that a commit waits to be synced to the disk."""
+FIRST_RETRY: Final = 0.1
+LAST_RETRY: Final = 5.0
+LAST_WORDS: Final = 5.0
+"""How long the last commit may take when the broker ends."""
+
+
+class SqliteStore(Gathering):
+    """One file in `data_dir`. `durability`: what an acknowledgement promises, "full", "normal" or "relaxed".
+
+    `vfs` names a virtual file system of SQLite; for tests.
+    """
+
+    def __init__(self, data_dir: str | Path, durability: str = "full", *, vfs: str | None = None) -> None:
+        super().__init__()
+        self.data_dir = Path(data_dir)
+        self.durability = durability
+        self.path = self.data_dir / FILE_NAME
+        self._database = Database(self.path, full=durability == "full", vfs=vfs)
+        self._waits = durability != "relaxed"
+        self._lock: Lock | None = None
+        self._wall: Wall | None = None
+        self._told: Callable[[str | None], None] | None = None
+        self._committing: Batch | None = None
+        self._bell = ParkingLot()
+        self._crowd = ParkingLot()
+        self._writer = trio.CapacityLimiter(1)
+        self._reader = trio.CapacityLimiter(1)
+        self._inline = False
+        self._is_sound = True
+
+    async def open(self, wall: Wall, told: Callable[[str | None], None]) -> None:
+        """Raises ConfigError. A damaged file is set aside, which is logged."""
+        self._wall = wall
+        self._told = told
+        # Beside a mock clock, a thread's work would take no time at all, or all of it.
+        self._inline = not wall.is_real
+        self._lock = Lock(self.data_dir)
+        try:
+            await self._blocking(self._writer, self._open)
+        except BaseException:
+            self._lock.release()
+            self._lock = None
+            raise
+
+    def _open(self) -> None:
+        aside = self._database.open()
+        self.damaged = None if aside is None else str(aside)
+        self._references = self._database.references()
+        self._next_key = self._database.next_key()
+
+    async def _blocking(self, limiter: trio.CapacityLimiter, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Do what may take long beside the loop."""
+        if self._inline:
+            await trio.lowlevel.checkpoint()
+            return function(*arguments)
+        return await trio.to_thread.run_sync(function, *arguments, limiter=limiter)
+
+    @property
+    def wall(self) -> Wall:
+        if self._wall is None:
+            raise StoreError("the store is not open")
+        return self._wall
+
+    async def load(self) -> AsyncIterator[Kept]:
+        pieces = self._database.everything(self.wall.trio_time)
+        while True:
+            try:
+                piece: list[Kept] | None = await self._blocking(self._writer, next, pieces, None)
+            except (apsw.Error, StoreError) as error:
+                self._is_sound = False  # the next start looks at all of it first
+                raise ConfigError(
+                    DATA_DIR_KEY, f"{self.path} cannot be read: {error}; if it is damaged, the next start sets it aside"
+                ) from error
+            if piece is None:
+                return
+            for kept in piece:
+                if isinstance(kept, LastMessageId):
+                    self._reserved_id = kept.message_id
+                yield kept
+
+    # -- writing
+
+    def write(self, *operations: Operation) -> Ticket:
+        super().write(*operations)
+        return self._ticket()
+
+    def _ticket(self) -> Ticket:
+        return self._batch.ticket if self._waits else DONE
+
+    @property
+    def ticket(self) -> Ticket:
+        if not self._waits:
+            return DONE
+        if self._batch.size:
+            return self._batch.ticket
+        return DONE if self._committing is None else self._committing.ticket
+
+    def _written(self) -> None:
+        if self._bell:
+            self._bell.unpark_all()
+
+    async def room(self) -> None:
+        await trio.lowlevel.checkpoint()
+        while self.is_behind:
+            await self._crowd.park()
+
+    # -- committing
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        while True:
+            while not self._batch.size:
+                with trio.move_on_after(SYNC_INTERVAL if self._database.is_unsynced else float("inf")):
+                    await self._bell.park()
+                if not self._batch.size:
+                    await self._sync()
+            await self._commit(self._take())
+
+    def _take(self) -> Batch:
+        batch, self._batch = self._batch, Batch()
+        self._committing = batch
+        self._crowd.unpark_all()
+        return batch
+
+    async def _commit(self, batch: Batch) -> None:
+        """Try until it is done."""
+        retry = FIRST_RETRY
+        while True:
+            try:
+                if not batch.is_empty:
+                    await self._blocking(self._writer, self._attempt, batch, self.failure is not None)
+                break
+            except TRANSIENT + DAMAGED as error:
+                self._fail(error)
+                await trio.sleep(retry)
+                retry = min(retry * 2, LAST_RETRY)
+        self._recovered()
+        self._committing = None
+        batch.ticket.resolve()
+        if batch.is_empty:
+            await trio.lowlevel.checkpoint()
+
+    def _attempt(self, batch: Batch, again: bool) -> None:
+        if again:
+            self._database.reopen()
+        self._database.commit(batch, self.wall.wall_ms)
+        self._database.sync_if_due(SYNC_INTERVAL)
+
+    async def _sync(self) -> None:
+        try:
+            await self._blocking(self._writer, self._database.sync)
+        except OSError as error:
+            log.error("%s cannot be synced: %s", self.path, error)
+
+    def _fail(self, error: apsw.Error) -> None:
+        reason = f"{self.path}: {error}"
+        if isinstance(error, DAMAGED):
+            reason += "; it will be set aside at the next start"
+        if self.failure == reason:
+            return
+        first = self.failure is None
+        self.failure = reason
+        log.error(
+            "the store cannot be written: %s; nothing is acknowledged that has to be kept%s",
+            reason,
+            "" if first else " (still)",
+        )
+        if self._told is not None:
+            self._told(reason)
+
+    def _recovered(self) -> None:
+        if self.failure is not None:
+            self.failure = None
+            log.warning("the store can be written again: nothing was lost")
+            if self._told is not None:
+                self._told(None)
+
+    # -- reading
+
+    async def queue(self, rows: Sequence[int]) -> list[Outgoing]:
+        """What is not committed yet is here; the rest is on the disk."""
+        found: dict[int, Outgoing] = {}
+        for batch in (self._committing, self._batch):
+            if batch is not None and batch.copies:
+                found.update((row, batch.copies[row][1]) for row in rows if row in batch.copies)
+        missing = [row for row in rows if row not in found]
+        if missing:
+            copies = await self._blocking(self._reader, self._database.copies, missing, self.wall.trio_time)
+            found.update((copy.row, copy) for copy in copies)
+        else:
+            await trio.lowlevel.checkpoint()
+        return [found[row] for row in rows if row in found]
+
+    # -- ends
+
+    async def close(self) -> None:
+        """The last commit; it is tried once."""
+        error: StoreError | None = None
+        with trio.CancelScope(shield=True), trio.move_on_after(LAST_WORDS):
+            for batch in (self._committing, self._take()):
+                if batch is None:
+                    continue
+                try:
+                    if error is None and not batch.is_empty:
+                        await self._blocking(self._writer, self._attempt, batch, self.failure is not None)
+                except apsw.Error as reason:
+                    error = StoreError(f"{self.path}: {reason}")
+                    log.error("the store was not written at the end: %s; what was acknowledged is kept", error)
+                batch.ticket.resolve(error)
+            self._committing = None
+            await self._blocking(self._writer, self._end, error is None and self._is_sound)
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _end(self, gracefully: bool) -> None:
+        self._database.sync()
+        self._database.close(ended=gracefully)
