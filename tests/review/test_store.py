@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import pytest
 import trio
 from actors.flows import numbers, payloads, rest, settle
 from trio.testing import MockClock
 
 from trio_broker.broker import Broker
 from trio_broker.protocol.packets import Properties
+from trio_broker.session.session import Session
 from trio_broker.store.memory import MemoryStore
 from trio_broker.testing import open_client
 
@@ -104,3 +107,34 @@ async def test_a_clean_start_leaves_only_the_new_session(autojump_clock: MockClo
         assert found is not None
         assert [subscription.topic_filter for subscription in found] == ["new"]
         assert await broker.questions.topics() == ["new"]
+
+
+async def test_a_session_that_fails_goes_on_with_what_is_stored(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of ours ends the connection; the session is there when the client comes back."""
+    deliver = Session.deliver
+
+    def faulty(session: Session, items: Any, *rest: Any) -> None:
+        if any(run.topic_name == "bad" for _, run in items):
+            raise RuntimeError("a fault")
+        deliver(session, items, *rest)
+
+    monkeypatch.setattr(Session, "deliver", faulty)
+    store = MemoryStore()
+    async with broker_with(store) as broker:
+        async with open_client(broker, client_id="c", properties=LONG) as client:
+            await client.subscribe("#", 1)
+            await broker.publish("bad", b"1", qos=1)
+            await settle()
+            assert client.disconnected is not None
+            assert client.disconnected.reason_code == 0x83
+        assert "a fault" in caplog.text
+        await broker.publish("good", b"2", qos=1)
+        await broker.publish("bad", b"3", qos=1)
+        await broker.publish("good", b"4", qos=1)
+        async with open_client(broker, client_id="c", clean_start=False, properties=LONG) as client:
+            assert client.session_present
+            assert payloads(await rest(client)) == [b"2", b"4"]
+            await broker.publish("good", b"5", qos=1)
+            assert payloads(await rest(client)) == [b"5"]

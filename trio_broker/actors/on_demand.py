@@ -43,7 +43,7 @@ class OnDemandActor(Actor):
 
     @abstractmethod
     def failed(self, error: Exception) -> None:
-        """A step went wrong: end what has to end. Must not raise."""
+        """A step went wrong: end what has to end, or go on without what failed. Must not raise."""
 
     @abstractmethod
     def settled(self) -> Rest | None:
@@ -120,9 +120,12 @@ class OnDemandActor(Actor):
         """The actor's task, until nothing has to be waited for any more."""
         self.open = False
         try:
-            while rest is not None:
-                await rest()
+            while True:
+                if rest is not None:
+                    await rest()
                 rest = self._advance()
+                if rest is None:
+                    break
         except Exception as error:  # noqa: BLE001 - it ends this actor, which says so, and nobody else
             self.failed(error)
         except trio.Cancelled:
@@ -141,8 +144,12 @@ class OnDemandActor(Actor):
     def _park(self) -> None:
         if self.is_over():
             self._end()
+            return
+        self.open = True
+        if self._mailbox is None:
+            self.parked = True
         else:
-            self.parked = self.open = True
+            self._nursery.start_soon(self._go_on, None)  # a step failed, and the actor goes on with the next message
 
     def _end(self) -> None:
         self._gone = True

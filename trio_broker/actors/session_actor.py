@@ -177,11 +177,25 @@ class SessionActor(OnDemandActor):
         return self.session is None
 
     def failed(self, error: Exception) -> None:
-        log.error("the session of client %r failed and ends", self.client_id, exc_info=error)
+        """The client is disconnected. What is stored of its session stays for its next connection."""
+        log.error("the session of client %r failed", self.client_id, exc_info=error)
+        was_connected = self.connection is not None
         if self.connection is not None:
             connection, self.connection = self.connection, None
             connection.actor = None
             connection.fail(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
+        if self.journal is not None:
+            try:
+                self._feed = None
+                self.hungry = False
+                if was_connected:
+                    self.offline(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error", keep_will=True)
+            except Exception:
+                log.exception(
+                    "the session of client %r cannot go on; the next start has it as it is stored", self.client_id
+                )
+            else:
+                return
         self._disconnected(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
         self.end_session(forget=False)
 
