@@ -13,7 +13,7 @@ TESTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench growth soak lint format tools debian clean
+.PHONY: help run test bench growth soak torture lint format tools debian clean
 
 help:
 	@echo "make run     start the broker (MQTT on 127.0.0.1:1883, WebSocket on 8083, REST on 18083)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench   compare the broker's speed with others"
 	@echo "make growth  how the cost of routing, retained messages and REST grows with their number"
 	@echo "make soak    100,000 connects, disconnects, failures and takeovers: is anything left?"
+	@echo "make torture kill the broker under load, again and again: is all that it acknowledged still there?"
 	@echo "make lint    linters and types alone"
 	@echo "make format  lay out the code"
 	@echo "make clean   remove what was installed and generated"
@@ -39,6 +40,9 @@ growth: $(VENV)/.installed-bench
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+torture: $(VENV)/.installed-dev
+	$(BIN)/python -m torture $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The command `trio-broker`: configuration, logging, signals, and one broker until it is told to end.
+"""The command `trio-broker`: configuration, logging, signals, and one broker until it is told to end; other commands.
 
 Invariant: what the user did wrong is one line on standard error; exit code 0 after a graceful end, 1 after a failure,
 2 for a wrong option, key, value or file, before anything is opened.
@@ -13,16 +13,20 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
-from typing import NoReturn
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, Protocol
 
 import trio
 
 from trio_broker.broker import Addresses, Broker
 from trio_broker.config import Bind, Config, check_files, listener_configs, load
-from trio_broker.errors import ConfigError, ListenerError
+from trio_broker.errors import ConfigError, ListenerError, StoreError
 from trio_broker.garbage import short_pauses
 from trio_broker.logs import logging_as
 from trio_broker.systemd import notify
+from trio_broker.tools import backup, check, restore
+from trio_broker.tools.progress import Progress
 from trio_broker.version import __version__
 
 logger = logging.getLogger("trio_broker.cli")
@@ -35,19 +39,51 @@ _GRACE = 1.0
 """Seconds beyond `shutdown_timeout` that the broker, which keeps to that time itself, has before it is cut off."""
 
 
+class _Command(Protocol):
+    """What looks after the store instead of starting a broker."""
+
+    HELP: str
+
+    def arguments(self, parser: argparse.ArgumentParser, /) -> None: ...
+
+    def run(self, data_dir: Path, wanted: argparse.Namespace, progress: Progress, /) -> int: ...
+
+
+_COMMANDS: dict[str, _Command] = {"backup": backup, "restore": restore, "check": check}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG_USE, f"{self.prog}: {_line(message)} (see {self.prog} --help)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:<8} {command.HELP}" for name, command in _COMMANDS.items())
     parser = _Parser(
         prog="trio-broker",
-        description="An MQTT 3.1, 3.1.1 and 5.0 broker. Without a configuration file it listens on 127.0.0.1:1883, for "
-        "WebSocket on 127.0.0.1:8083, for the REST API on 127.0.0.1:18083, and keeps its data in ./data.",
-        epilog="Each key may also be set in the environment: TRIO_BROKER_MQTT__MAX_INFLIGHT=64.",
+        usage="%(prog)s [options] [COMMAND ...]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="""\
+An MQTT 3.1, 3.1.1 and 5.0 broker. Without a configuration file it listens on
+127.0.0.1:1883, for WebSocket on 127.0.0.1:8083, for the REST API on
+127.0.0.1:18083, and keeps its data in ./data.""",
+        epilog=f"""\
+commands, instead of running the broker (trio-broker COMMAND --help):
+{commands}
+
+Each key may also be set in the environment: TRIO_BROKER_MQTT__MAX_INFLIGHT=64.""",
         allow_abbrev=False,
     )
+    _add_configuration(parser)
+    parser.add_argument("--log-level", metavar="LEVEL", help="short for --set log.level=LEVEL")
+    parser.add_argument("--check", action="store_true", help="look at the configuration, start nothing")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    # Not argparse's sub-parsers: they take any word for a misspelt command, also the value of a misspelt option.
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def _add_configuration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration, a TOML file")
     parser.add_argument(
         "--set",
@@ -57,19 +93,30 @@ def _parser() -> argparse.ArgumentParser:
         dest="overrides",
         help="set one key, such as mqtt.max_inflight=64; may be given more than once",
     )
-    parser.add_argument("--log-level", metavar="LEVEL", help="short for --set log.level=LEVEL")
-    parser.add_argument("--check", action="store_true", help="look at the configuration, start nothing")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+
+
+def _command_parser(name: str) -> argparse.ArgumentParser:
+    does = _COMMANDS[name].HELP
+    parser = _Parser(prog=f"trio-broker {name}", description=f"{does[0].upper()}{does[1:]}.", allow_abbrev=False)
+    _COMMANDS[name].arguments(parser)
+    _add_configuration(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the broker and returns the exit code. `argv` without the program's name, sys.argv's unless given."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown or (arguments.command and arguments.command[0] not in _COMMANDS):
+        parser.error(f"unrecognized arguments: {' '.join(unknown + arguments.command)}")
+    if arguments.command and arguments.check:
+        parser.error("--check is for starting the broker; to look at the store: trio-broker check")
     overrides = [*arguments.overrides]
     if arguments.log_level is not None:
         overrides.append(f"log.level={arguments.log_level}")
     try:
+        if arguments.command:
+            return _tool(arguments.command[0], arguments.command[1:], arguments.config, overrides)
         config = load(arguments.config, os.environ, overrides)
         check_files(config)
         if arguments.check:
@@ -80,6 +127,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         _tell(error)
         return WRONG_USE
+
+
+def _tool(name: str, argv: Sequence[str], config_file: str | None, overrides: Sequence[str]) -> int:
+    """One of the other commands. Raises ConfigError."""
+    wanted = _command_parser(name).parse_args(argv)
+    config = load(wanted.config or config_file, os.environ, [*overrides, *wanted.overrides])
+    if not config.node.data_dir:
+        raise ConfigError("node.data_dir", "is empty, so nothing is kept on disk")
+    progress = Progress()
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _COMMANDS[name].run(Path(config.node.data_dir), wanted, progress)
+    except StoreError as error:
+        progress.end()
+        _tell(error)
+        return FAILED
+    except KeyboardInterrupt:
+        progress.end()
+        print("trio-broker: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _run(config: Config) -> int:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_broker.session")
 
+SLICE = 10_000
+"""Copies that are removed with one commit."""
 AGAIN = 1.0
 """Seconds until a page that could not be read is asked for again."""
 
@@ -61,6 +63,17 @@ async def answer_page(core: Core, question: AskQueue, page: QueuePage, rows: lis
         question.fail(error)
         return
     question.answer(page)
+
+
+async def forget_rows(core: Core, rows: array[int], messages: array[int]) -> None:
+    """The end of a session with a very long queue: a part a commit, so that others need not wait for all of it.
+
+    A task of its own; what is left when the broker ends is removed at the next start.
+    """
+    for start in range(0, len(rows), SLICE):
+        part = slice(start, start + SLICE)
+        core.store.remove_rows(rows[part], messages[part])
+        await core.store.ticket.wait()
 
 
 async def pass_on(core: Core, rows: array[int], messages: array[int]) -> None:

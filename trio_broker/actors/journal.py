@@ -63,14 +63,11 @@ class SessionJournal:
             self.add(copies)
 
     def end(self, session: Session) -> None:
-        """The session is over: nothing of it is kept."""
+        """The session is over: nothing of it is kept. The tail of its queue is removed by somebody else."""
         self.is_over = True
         copies = [copy for copy in (*session.inflight.copies.values(), *session.mqueue) if copy.row]
         if copies:
             self._store.remove(copies)
-        tail = session.mqueue.tail
-        if tail is not None:
-            self._store.remove_rows(*tail.all())
         self._store.write(DeleteSession(self.key))
 
     def subscribe(self, subscription: Subscription) -> None:
@@ -113,6 +110,10 @@ class SessionJournal:
         self._store.write(DeleteReceived(self.key, packet_identifiers))
 
     # -- what has to wait
+
+    @property
+    def is_holding(self) -> bool:
+        return self._ticket is not None and self._connection is self._actor.connection
 
     def hold(self, frames: list[bytes], out: list[bytes]) -> None:
         """See `trio_broker.session.journal`. Without a connection they are dropped: the next one gets them again."""

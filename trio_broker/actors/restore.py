@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_broker.actors.messages import Online
+from trio_broker.actors.fetch import forget_rows, pass_on
+from trio_broker.actors.messages import Online, PassOn
 from trio_broker.actors.session_actor import SessionActor
+from trio_broker.protocol.message import Message
 from trio_broker.session.changes import SubscribeChange
 from trio_broker.session.session import Session
 from trio_broker.session.tail import Tail
@@ -47,6 +49,8 @@ class _Restoring:
         self.actors: dict[int, SessionActor] = {}
         self.keys: dict[str, int] = {}
         self.queued = self.retained = 0
+        self.orphans: list[KeptCopies] = []
+        self.left: list[tuple[str, Message]] = []
 
     def take(self, kept: Kept) -> None:
         match kept:
@@ -103,6 +107,8 @@ class _Restoring:
         session = self._session_of(kept.session)
         if session is None:
             self.core.store.remove(kept.copies)
+            left = [(copy.share, copy.message) for copy in kept.copies if copy.share is not None and copy.qos == 1]
+            self.left += left
             return
         for copy in kept.copies:
             session.inflight.copies[copy.packet_identifier] = copy
@@ -113,7 +119,7 @@ class _Restoring:
     def _queue(self, kept: KeptCopies) -> None:
         session = self._session_of(kept.session)
         if session is None:
-            self.core.store.remove_rows(kept.rows, kept.messages)
+            self.orphans.append(kept)
             return
         tail = Tail()
         tail.rows, tail.messages, tail.stamps, tail.shared = kept.rows, kept.messages, kept.stamps, kept.shared
@@ -150,6 +156,12 @@ async def restore(core: Core) -> None:
         if now - told >= TELL_EVERY:
             told = now
             log.info("reading the store: %d sessions so far", len(restoring.actors))
+    if restoring.left:
+        core.router.take([PassOn(restoring.left)])
+    for kept in restoring.orphans:
+        # Of a session that had ended: what shared subscriptions brought it is for others.
+        work = pass_on if kept.shared else forget_rows
+        core.sessions_nursery.start_soon(work, core, kept.rows, kept.messages)
     if restoring.actors or restoring.retained:
         log.info(
             "the store has %d sessions, %d queued and %d retained messages (read in %.1f s)",

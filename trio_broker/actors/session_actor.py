@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -15,7 +16,7 @@ import trio
 from trio_broker.actors.actor import Fault, Question
 from trio_broker.actors.announce import announce_disconnected
 from trio_broker.actors.attach import attach
-from trio_broker.actors.fetch import Fetched, answer_page, fetch, pass_on
+from trio_broker.actors.fetch import Fetched, answer_page, fetch, forget_rows, pass_on
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.journal import SessionJournal
 from trio_broker.actors.messages import (
@@ -43,7 +44,7 @@ from trio_broker.actors.retained_feed import BUSY, RetainedFeed, room_for
 from trio_broker.actors.session_subscriptions import subscribe_for, subscribed, unsubscribe_for, unsubscribed
 from trio_broker.actors.session_view import show
 from trio_broker.actors.will import will_run
-from trio_broker.errors import ActorGone
+from trio_broker.errors import ActorGone, ProtocolError
 from trio_broker.protocol.message import Origin
 from trio_broker.protocol.packets import Will
 from trio_broker.protocol.reason_codes import ReasonCode
@@ -149,10 +150,12 @@ class SessionActor(OnDemandActor):
         self.disconnected_at = kept.disconnected_at
         self.expires_at = kept.expires_at
         self.will_at = kept.will_at
-        if kept.will_at is not None:
-            self._will_timer = self._later(core.clock.trio_time(kept.will_at), WillDue(self.generation))
+        # Never later than the intervals from now, should the clock have gone back.
+        if kept.will_at is not None and kept.will is not None:
+            delay = kept.will.properties.get("will_delay_interval", 0)
+            deadline = min(core.clock.trio_time(kept.will_at), now + delay)
+            self._will_timer = self._later(deadline, WillDue(self.generation))
         if kept.expires_at is not None:
-            # Never later than the interval from now, should the clock have gone back.
             deadline = min(core.clock.trio_time(kept.expires_at), now + kept.expiry_interval)
             self._expiry_timer = self._later(deadline, ExpiryDue(self.generation))
 
@@ -221,7 +224,12 @@ class SessionActor(OnDemandActor):
             case list():
                 self._deliver(message)
             case Attach():
-                return attach(self, message)
+                try:
+                    return attach(self, message)
+                except Exception:
+                    reason_code = ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
+                    message.connection.refuse(ProtocolError(reason_code, "internal error"))
+                    raise
             case Detached():
                 self._detached(message)
             case SubscribeChange():
@@ -248,7 +256,7 @@ class SessionActor(OnDemandActor):
                     self._publish_will()
             case Kick():
                 self._kick()
-                message.answer(True)
+                self.core.store.ticket.then(partial(message.answer, True))
             case Fault():
                 raise message.error
             case ShutDown():
@@ -323,6 +331,8 @@ class SessionActor(OnDemandActor):
         session.pump(self.core.clock.now(), out)
         if out:
             self.write(out)
+        if session.mqueue.tail is not None:
+            self.fetch()
 
     async def pump_on(self) -> None:
         """Send the rest of it, a piece at a time, so that others have their turn."""
@@ -354,10 +364,10 @@ class SessionActor(OnDemandActor):
             return None
         if page.copies is None:
             session.mqueue.fetched([], [])
+            self.fetch()
         else:
             session.queued_qos0 += session.mqueue.fetched(page.copies, page.rows)
             self._pump(session)
-        self.fetch()
         return self.pump_on if session.unfinished else None
 
     async def answer_page(self, question: AskQueue, page: QueuePage, rows: list[int]) -> None:
@@ -525,9 +535,9 @@ class SessionActor(OnDemandActor):
         journal.is_over = True
         if forget:
             tail = session.mqueue.tail
-            if tail is not None and tail.shared:
-                session.mqueue.tail = None
-                core.sessions_nursery.start_soon(pass_on, core, *tail.all())
+            if tail is not None:
+                work = pass_on if tail.shared else forget_rows
+                core.sessions_nursery.start_soon(work, core, *tail.all())
             journal.end(session)
 
     def _kick(self) -> None:

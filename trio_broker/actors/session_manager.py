@@ -111,7 +111,8 @@ class SessionManager(ResidentActor):
                 item.answer(self._actors.get(item.client_id))
             case ShutDown():
                 self._closing = True
-                for actor in list(self._actors.values()):
+                # Those that end now come first: their wills may be for those that are kept.
+                for actor in sorted(self._actors.values(), key=lambda actor: actor.journal is not None):
                     self._tell(actor, item)
                 if not self._actors:
                     self.idle.set()

@@ -5,6 +5,7 @@ Invariant: called by the session's actor, within its step; SUBACK and UNSUBACK l
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from trio_broker.actors.messages import SubscribeFor, UnsubscribeFor
@@ -70,11 +71,11 @@ def subscribe_for(actor: SessionActor, item: SubscribeFor) -> None:
     existed = subscription.topic_filter in actor.session.subscriptions
     actor.session.subscriptions[subscription.topic_filter] = subscription
     actor.core.router.take([SubscribeChange(actor, 0, [subscription], [existed], [subscription.qos])])
-    item.answer(True)
+    actor.core.store.ticket.then(partial(item.answer, True))
 
 
 def unsubscribe_for(actor: SessionActor, item: UnsubscribeFor) -> None:
     assert actor.session is not None
     if actor.session.subscriptions.pop(item.topic_filter, None) is not None:
         actor.core.router.take([UnsubscribeChange(actor, 0, [item.topic_filter], [ReasonCode.SUCCESS])])
-    item.answer(True)
+    actor.core.store.ticket.then(partial(item.answer, True))

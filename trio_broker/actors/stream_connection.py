@@ -51,14 +51,21 @@ class StreamConnection(Connection):
                         self.lost("connection closed by peer", listening=True)
         except* Exception as faults:
             log.error("fault in the connection of %s", self.name, exc_info=faults)
+            self.lost("internal error")
         finally:
             if not self.over:
-                self.lost("the broker ends")
+                # Cancelled, alone or with all of the broker; in the latter case the session must not take it for an
+                # end of the connection, as what it would lead to (a will) could not be carried out any more.
+                self.core.sessions_nursery.start_soon(self._cut_off)
             try:
                 with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                     await self.stream.aclose()
             finally:
                 self.core.door.leave(self)
+
+    async def _cut_off(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.lost("cancelled")
 
     async def _read_all(self) -> None:
         core = self.core

@@ -33,7 +33,7 @@ class NodeConfig:
 @frozen(kw_only=True)
 class StoreConfig:
     durability: str = setting(
-        Choice(("full", "normal", "relaxed", "memory")), "memory", "what an acknowledgement promises to survive"
+        Choice(("full", "normal", "relaxed", "memory")), "full", "what an acknowledgement promises to survive"
     )
 
 
@@ -137,7 +137,6 @@ class Config:
                 "tcp": {"default": ListenerConfig(bind="127.0.0.1:1883")},
                 "ws": {"default": ListenerConfig(bind="127.0.0.1:8083")},
             },
-            store=StoreConfig(durability="full"),
             sys_topics=SysTopicsConfig(sys_msg_interval=60.0, sys_heartbeat_interval=30.0),
             dashboard=DashboardConfig(listeners=DashboardListeners(http=HttpConfig(bind="127.0.0.1:18083"))),
         )

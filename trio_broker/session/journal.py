@@ -30,6 +30,10 @@ class Journal(Protocol):
     def released(self, packet_identifiers: Sequence[int]) -> None:
         """QoS 2 messages of the client are complete."""
 
+    @property
+    def is_holding(self) -> bool:
+        """Does something wait that was given to `hold`? Then other messages should not overtake it."""
+
     def hold(self, frames: list[bytes], out: list[bytes]) -> None:
         """Send these when everything that was told until now is durable, in the order of the calls.
 

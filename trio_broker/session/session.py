@@ -170,7 +170,7 @@ class Session:
         identifier = inflight.last
         journal = self.journal
         # A QoS 2 PUBLISH must not use a packet identifier of which a restart would know nothing.
-        frames = out if journal is None or qos == 1 else []
+        frames = out if journal is None or (qos == 1 and not journal.is_holding) else []
         for message in sending:
             identifier = identifier + 1 if identifier < MAX_PACKET_IDENTIFIER else 1
             while identifier in copies:
@@ -340,7 +340,7 @@ class Session:
             journal.change((copy,))
         else:
             journal.add((copy,))
-        if copy.qos == 1:
+        if copy.qos == 1 and not journal.is_holding:
             out.append(frame)
         else:
             journal.hold([frame], out)
@@ -428,7 +428,7 @@ class Session:
         copy.counted = True
         copy.sent = True
         self.inflight.open += 1
-        if self.journal is None or copy.qos == 1:
+        if self.journal is None or (copy.qos == 1 and not self.journal.is_holding):
             out.append(frame)
         else:
             self.journal.hold([frame], out)

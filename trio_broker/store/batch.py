@@ -10,6 +10,7 @@ from trio_broker.protocol.message import Message
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.outgoing import Outgoing
 from trio_broker.store.operations import PutRetained, PutSession
+from trio_broker.store.rows import extra_of, state_of
 from trio_broker.store.ticket import Ticket
 
 
@@ -26,14 +27,19 @@ class Batch:
         "ended_sessions",
         "gone",
         "gone_messages",
+        "gone_subscriptions",
+        "is_frozen",
+        "last_key",
         "last_message_id",
         "messages",
         "payload",
         "received",
         "retained",
+        "rows",
         "sessions",
         "shared",
         "size",
+        "states",
         "subscriptions",
         "ticket",
     )
@@ -44,7 +50,9 @@ class Batch:
         self.payload = 0
         self.sessions: dict[int, PutSession] = {}
         self.ended_sessions: list[int] = []
-        self.subscriptions: dict[tuple[int, str], Subscription | None] = {}
+        self.subscriptions: dict[tuple[int, str], Subscription] = {}
+        self.gone_subscriptions: set[tuple[int, str]] = set()
+        """Deleted before those of `subscriptions` are put: who subscribes anew is the last."""
         self.messages: dict[int, Message] = {}
         self.shared: dict[int, int] = {}
         """Message id -> its number among `messages`, so that all copies of a publish refer to one."""
@@ -55,8 +63,25 @@ class Batch:
         self.received: dict[int, bool] = {}
         self.retained: dict[str, PutRetained | int] = {}
         """A message, or the id up to which it is deleted."""
-        self.documents: dict[tuple[str, str], str | None] = {}
+        self.documents: dict[tuple[str, str], tuple[int, str | None]] = {}
+        """Revision and body."""
+        self.rows: list[tuple[int, int, int, int, int, bytes | None]] = []
+        """The copies as they are to be written, and `states` those that changed, since `freeze`."""
+        self.states: list[tuple[int, int]] = []
+        self.is_frozen = False
         self.last_message_id: int | None = None
+        self.last_key: int | None = None
+
+    def freeze(self) -> None:
+        """Nothing more is added. What happens to the copies from now on belongs to the next batch."""
+        if self.is_frozen:
+            return
+        self.is_frozen = True
+        self.rows = [
+            (row, session, copy.message_row, copy.inserted_at_ns, state_of(copy), extra_of(copy))
+            for row, (session, copy) in self.copies.items()
+        ]
+        self.states = [(row, state_of(copy)) for row, copy in self.changes.items()]
 
     @property
     def is_empty(self) -> bool:
@@ -65,6 +90,7 @@ class Batch:
             self.sessions
             or self.ended_sessions
             or self.subscriptions
+            or self.gone_subscriptions
             or self.copies
             or self.messages
             or self.changes
@@ -74,4 +100,5 @@ class Batch:
             or self.retained
             or self.documents
             or self.last_message_id is not None
+            or self.last_key is not None
         )

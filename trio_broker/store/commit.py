@@ -15,7 +15,7 @@ import msgspec
 from trio_broker.store.batch import Batch
 from trio_broker.store.frame import encode
 from trio_broker.store.operations import PutRetained
-from trio_broker.store.rows import extra_of, options_of, session_row, state_of
+from trio_broker.store.rows import options_of, session_row
 
 ROWS_A_STATEMENT: Final = 1000
 """Longer statements are not faster, and shorter ones would give the interpreter's lock away more often."""
@@ -49,6 +49,7 @@ def _delete(db: apsw.Connection, table: str, column: str, numbers: Sequence[int]
 
 def apply(db: apsw.Connection, batch: Batch, wall_of: WallOf) -> None:
     """Commit a batch; `wall_of` turns Trio time into wall clock in milliseconds. Raises apsw.Error."""
+    batch.freeze()
     db.execute("BEGIN IMMEDIATE")
     try:
         _messages(db, batch, wall_of)
@@ -66,29 +67,21 @@ def _messages(db: apsw.Connection, batch: Batch, wall_of: WallOf) -> None:
         _insert(
             db,
             "INSERT INTO msg(id, frame, expires_at)",
-            "",
+            "ON CONFLICT(id) DO NOTHING",
             3,
             (
                 (number, encode(message), None if message.expires_at is None else wall_of(message.expires_at))
                 for number, message in batch.messages.items()
             ),
         )
-    if batch.copies:
-        _insert(
-            db,
-            "INSERT INTO q(id, session, msg, inserted_at, state, extra)",
-            "",
-            6,
-            (
-                (row, session, copy.message_row, copy.inserted_at_ns, state_of(copy), extra_of(copy))
-                for row, (session, copy) in batch.copies.items()
-            ),
-        )
-    changes = iter(batch.changes.items())
-    while chunk := list(islice(changes, ROWS_A_STATEMENT)):
+    if batch.rows:
+        head = "INSERT INTO q(id, session, msg, inserted_at, state, extra)"
+        _insert(db, head, "ON CONFLICT(id) DO UPDATE SET state = excluded.state", 6, batch.rows)
+    states = iter(batch.states)
+    while chunk := list(islice(states, ROWS_A_STATEMENT)):
         bindings: list[int] = []
-        for row, copy in chunk:
-            bindings += (row, state_of(copy))
+        for pair in chunk:
+            bindings += pair
         values = _values(2, len(chunk))
         db.execute(f"UPDATE q SET state = v.column2 FROM (VALUES {values}) AS v WHERE q.id = v.column1", bindings)
     _delete(db, "q", "id", batch.gone)
@@ -109,6 +102,8 @@ def _sessions(db: apsw.Connection, batch: Batch) -> None:
             11,
             map(session_row, batch.sessions.values()),
         )
+    if batch.gone_subscriptions:
+        db.executemany("DELETE FROM sub WHERE session = ? AND filter = ?", list(batch.gone_subscriptions))
     if batch.subscriptions:
         _insert(
             db,
@@ -118,12 +113,8 @@ def _sessions(db: apsw.Connection, batch: Batch) -> None:
             (
                 (session, topic_filter, options_of(subscription), subscription.identifier)
                 for (session, topic_filter), subscription in batch.subscriptions.items()
-                if subscription is not None
             ),
         )
-        gone = [key for key, subscription in batch.subscriptions.items() if subscription is None]
-        if gone:
-            db.executemany("DELETE FROM sub WHERE session = ? AND filter = ?", gone)
     if batch.received:
         new = ((key,) for key, is_there in batch.received.items() if is_there)
         _insert(db, "INSERT INTO received(id)", "ON CONFLICT(id) DO NOTHING", 1, new)
@@ -154,17 +145,18 @@ def _rest(db: apsw.Connection, batch: Batch, wall_of: WallOf) -> None:
         gone = [(topic, newest) for topic, newest in batch.retained.items() if isinstance(newest, int)]
         if gone:
             db.executemany("DELETE FROM retained WHERE topic = ? AND message_id <= ?", gone)
-    for (kind, key), body in batch.documents.items():
+    for (kind, key), (revision, body) in batch.documents.items():
         if body is None:
             db.execute("DELETE FROM doc WHERE kind = ? AND key = ?", (kind, key))
         else:
             db.execute(
-                "INSERT INTO doc(kind, key, rev, body) VALUES (?, ?, 1, ?)"
-                " ON CONFLICT(kind, key) DO UPDATE SET body = excluded.body, rev = rev + 1",
-                (kind, key, body),
+                "INSERT INTO doc(kind, key, rev, body) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT(kind, key) DO UPDATE SET body = excluded.body, rev = excluded.rev",
+                (kind, key, revision, body),
             )
-    if batch.last_message_id is not None:
-        db.execute("INSERT OR REPLACE INTO meta VALUES ('last_message_id', ?)", (str(batch.last_message_id),))
+    for name, number in (("last_message_id", batch.last_message_id), ("last_key", batch.last_key)):
+        if number is not None:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, str(number)))
 
 
 def _wall(expires_at: float | None, wall_of: WallOf) -> int | None:

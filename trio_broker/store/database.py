@@ -22,8 +22,8 @@ from trio_broker.store.batch import Batch
 from trio_broker.store.commit import WallOf, apply
 from trio_broker.store.files import DATA_DIR_KEY, set_aside
 from trio_broker.store.operations import Kept
-from trio_broker.store.reading import TrioOf
-from trio_broker.store.schema import migrate
+from trio_broker.store.reading import Now
+from trio_broker.store.schema import MIGRATIONS, check, migrate
 
 log = logging.getLogger("trio_broker.store")
 
@@ -44,6 +44,12 @@ DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError)
 CHECK_BELOW: Final = 2 * 1024**3
 """A file is checked at each start if it is not larger; a larger one only when the last end was not graceful."""
 
+SLACK_PAGES: Final = 16_384
+"""Free pages (4 KB each) that a file keeps for what comes."""
+VACUUM_PAGES: Final = 1000
+LOOK_EVERY: Final = 1000
+"""Commits between two looks at how much is free."""
+
 
 class Database:
     """`path` is None for one in memory. `full`: each commit is on the disk when it returns."""
@@ -56,6 +62,9 @@ class Database:
         self._reader: apsw.Connection | None = None
         self._unsynced = False
         self._synced_at = 0.0
+        self._commits = 0
+        self.has_slack = False
+        """Much of the file is free, and may be given back when there is nothing else to do."""
 
     @property
     def name(self) -> str:
@@ -90,8 +99,7 @@ class Database:
 
     def _open(self) -> None:
         self._db = self._connect()
-        migrate(self._db, self.name)
-        if self.path is not None:
+        if migrate(self._db, self.name) < len(MIGRATIONS) and self.path is not None:
             # A schema that was never synced is the one thing that a power cut could take.
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
@@ -101,32 +109,58 @@ class Database:
         if writing and self.path is not None and not self.path.exists():
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
         db = apsw.Connection(name, flags=flags, vfs=self._vfs)
+        try:
+            self._set_up(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _set_up(self, db: apsw.Connection) -> None:
         db.set_busy_timeout(5000)
         if self.path is not None:
+            if self.path.stat().st_size:
+                check(db, self.name)  # before anything is changed in a file that may not be ours
+            else:
+                db.pragma("auto_vacuum", "INCREMENTAL")
             db.pragma("journal_mode", "wal")
             db.pragma("synchronous", "FULL" if self.full else "NORMAL")
             db.pragma("wal_autocheckpoint", 4000)
             db.pragma("journal_size_limit", 64 * 1024 * 1024)
         db.pragma("temp_store", "MEMORY")
         db.pragma("foreign_keys", False)
-        return db
 
     def _look(self) -> None:
         """Raise CorruptError where the file is damaged."""
         db = self._writer
         if self.path is None:
             return
+        told = db.execute("SELECT value FROM meta WHERE name = 'damaged'").get
+        if told is not None:
+            raise apsw.CorruptError(str(told))
         clean = db.execute("SELECT value FROM meta WHERE name = 'ended'").get
         if clean is None or self.path.stat().st_size <= CHECK_BELOW:
             found = str(db.pragma("quick_check", 1))
             if found != "ok":
                 raise apsw.CorruptError(found)
-        db.execute("DELETE FROM meta WHERE name = 'ended'")
+        self.has_slack = self._is_slack()
+        if clean is not None:
+            try:
+                db.execute("DELETE FROM meta WHERE name = 'ended'")
+            except TRANSIENT as error:  # a full disk is no reason not to start
+                log.warning("%s cannot be written now: %s", self.path, error)
+                self._let_go()
+                self._db = self._connect()
 
     def reopen(self) -> None:
-        """A new connection. Raises apsw.Error."""
+        """A new connection, of which everything is on the disk. Raises apsw.Error.
+
+        What a sync that failed has left in the write-ahead log may be a hole in it, behind which nothing is safe.
+        """
         self._let_go()
         self._db = self._connect()
+        if self.path is not None:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     @property
     def _writer(self) -> apsw.Connection:
@@ -145,6 +179,9 @@ class Database:
         """Raises apsw.Error."""
         apply(self._writer, batch, wall_of)
         self._unsynced = not self.full
+        self._commits += 1
+        if self._commits % LOOK_EVERY == 0:
+            self.has_slack = self._is_slack()
 
     def sync_if_due(self, interval: float) -> None:
         """Where commits are not synced one by one: sync all of them, at most each `interval` seconds."""
@@ -152,6 +189,16 @@ class Database:
         if self._unsynced and now - self._synced_at >= interval:
             self.sync()
             self._synced_at = now
+
+    def tidy(self) -> None:
+        """Sync, and shrink the file a little where much of it is free. Raises OSError, apsw.Error."""
+        self.sync()
+        if self.has_slack:
+            self._writer.pragma("incremental_vacuum", VACUUM_PAGES)
+            self.has_slack = self._is_slack()
+
+    def _is_slack(self) -> bool:
+        return int(self._writer.pragma("freelist_count")) > SLACK_PAGES
 
     def sync(self) -> None:
         """Everything that was committed is on the disk. Raises OSError."""
@@ -168,9 +215,14 @@ class Database:
 
     # -- reading
 
-    def everything(self, trio_of: TrioOf) -> Iterator[list[Kept]]:
+    def everything(self, at: Now) -> Iterator[list[Kept]]:
         """See `reading.everything`."""
-        return reading.everything(self._writer, trio_of)
+        return reading.everything(self._writer, at)
+
+    def is_damaged(self, reason: str) -> None:
+        """What SQLite does not see: the next start sets the file aside."""
+        with contextlib.suppress(apsw.Error):
+            self._writer.execute("INSERT OR REPLACE INTO meta VALUES ('damaged', ?)", (reason,))
 
     def references(self) -> dict[int, int]:
         return reading.references(self._writer)
@@ -178,14 +230,14 @@ class Database:
     def next_key(self) -> int:
         return reading.next_key(self._writer)
 
-    def copies(self, rows: Sequence[int], trio_of: TrioOf) -> list[Outgoing]:
+    def copies(self, rows: Sequence[int], at: Now) -> list[Outgoing]:
         """By a connection of its own, so that it waits for no commit. Raises StoreError."""
         try:
             if self.path is None:
-                return reading.copies(self._writer, rows, trio_of)
+                return reading.copies(self._writer, rows, at)
             if self._reader is None:
                 self._reader = self._connect(writing=False)
-            return reading.copies(self._reader, rows, trio_of)
+            return reading.copies(self._reader, rows, at)
         except apsw.Error as error:
             self._close_reader()
             raise StoreError(f"{self.name} cannot be read: {error}") from error

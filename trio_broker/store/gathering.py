@@ -22,12 +22,13 @@ from trio_broker.store.operations import (
     PutSession,
     PutSubscription,
 )
-from trio_broker.store.ticket import Ticket
+from trio_broker.store.ticket import DONE, Ticket
 
 ROWS_BEHIND = 50_000
 BYTES_BEHIND = 64 * 1024 * 1024
 ID_RESERVE = 10_000 << 20
 """Message ids are reserved ten seconds ahead, so that this is not written with every batch."""
+KEY_RESERVE = 1_000_000
 
 
 def received_key(session: int, packet_identifier: int) -> int:
@@ -46,6 +47,12 @@ class Gathering:
         self._references: dict[int, int] = {}
         self._next_key = 1
         self._reserved_id = 0
+        self._reserved_key = 0
+
+    @property
+    def ticket(self) -> Ticket:
+        """Done when everything that was written so far is durable."""
+        return self._batch.ticket if self._batch.size else DONE
 
     def _written(self) -> None:
         """Something is in the batch."""
@@ -57,12 +64,21 @@ class Gathering:
     @property
     def is_behind(self) -> bool:
         batch = self._batch
-        return batch.size > ROWS_BEHIND or batch.payload > BYTES_BEHIND
+        # While nothing can be written, what would need it is refused, and the others must not wait for it.
+        return self.failure is None and (batch.size > ROWS_BEHIND or batch.payload > BYTES_BEHIND)
 
     def new_key(self) -> int:
         key = self._next_key
         self._next_key = key + 1
+        if key >= self._reserved_key:
+            self._reserve_keys(key)
         return key
+
+    def _reserve_keys(self, key: int) -> None:
+        """A key is given once, also if what it stood for is gone when the store is opened again."""
+        self._reserved_key = self._batch.last_key = key + KEY_RESERVE
+        self._batch.size += 1
+        self._written()
 
     # -- copies: the hot path
 
@@ -72,10 +88,12 @@ class Gathering:
         rows = batch.copies
         references = self._references
         row = self._next_key
-        message_id = 0
+        newest = 0
         for copy in copies:
             message = copy.message
             message_id = message.message_id
+            if message_id > newest:
+                newest = message_id
             number = shared.get(message_id)
             if number is None:
                 number = shared[message_id] = row
@@ -88,9 +106,11 @@ class Gathering:
             rows[row] = (session, copy)
             row += 1
         self._next_key = row
+        if row >= self._reserved_key:
+            self._reserve_keys(row)
         batch.size += len(copies)
-        if message_id > self._reserved_id:
-            self._reserve(message_id)
+        if newest > self._reserved_id:
+            self._reserve(newest)
         self._written()
 
     def change(self, copies: Sequence[Outgoing]) -> None:
@@ -169,13 +189,14 @@ class Gathering:
                 case PutSubscription(session=session, subscription=subscription):
                     batch.subscriptions[session, subscription.topic_filter] = subscription
                 case DeleteSubscription(session=session, topic_filter=topic_filter):
-                    batch.subscriptions[session, topic_filter] = None
+                    batch.subscriptions.pop((session, topic_filter), None)
+                    batch.gone_subscriptions.add((session, topic_filter))
                 case PutDocument():
-                    batch.documents[operation.kind, operation.key] = operation.body
+                    batch.documents[operation.kind, operation.key] = (self.new_key(), operation.body)
                 case DeleteDocument():
-                    batch.documents[operation.kind, operation.key] = None
+                    batch.documents[operation.kind, operation.key] = (self.new_key(), None)
         self._written()
-        return self._ticket()
+        return self._ticket() if operations else self.ticket
 
     @staticmethod
     def _delete_retained(batch: Batch, operation: DeleteRetained) -> None:

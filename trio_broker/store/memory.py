@@ -14,6 +14,7 @@ from trio_broker.store.batch import Batch
 from trio_broker.store.database import Database
 from trio_broker.store.gathering import Gathering
 from trio_broker.store.operations import Kept, Operation
+from trio_broker.store.reading import Now
 from trio_broker.store.store import Wall
 from trio_broker.store.ticket import DONE, Ticket
 
@@ -61,7 +62,7 @@ class MemoryStore(Gathering):
         await trio.lowlevel.checkpoint()
         if self._wall is None:
             return
-        for piece in self._database.everything(self._wall.trio_time):
+        for piece in self._database.everything(Now(self._wall.now(), self._wall.trio_time)):
             for kept in piece:
                 yield kept
 
@@ -72,7 +73,7 @@ class MemoryStore(Gathering):
         self._commit()
         await trio.lowlevel.checkpoint()
         assert self._wall is not None
-        return self._database.copies(rows, self._wall.trio_time)
+        return self._database.copies(rows, Now(self._wall.now(), self._wall.trio_time))
 
     async def close(self) -> None:
         self._commit()

@@ -65,8 +65,8 @@ def version_of(db: apsw.Connection) -> int:
     return int(db.pragma("user_version"))
 
 
-def migrate(db: apsw.Connection, name: str, migrations: tuple[str, ...] = MIGRATIONS) -> int:
-    """Bring a file to this version; returns the one it had (0 = it was empty).
+def check(db: apsw.Connection, name: str, migrations: tuple[str, ...] = MIGRATIONS) -> int:
+    """The version of a file, of which nothing is changed.
 
     Raises ConfigError, which says `name`, for a file of a newer version, or of another program.
     """
@@ -80,6 +80,12 @@ def migrate(db: apsw.Connection, name: str, migrations: tuple[str, ...] = MIGRAT
             f"{name} was written by trio-broker {_written_by(db)} (schema {found}); this is {__version__}, "
             f"which knows schemas up to {len(migrations)}",
         )
+    return found
+
+
+def migrate(db: apsw.Connection, name: str, migrations: tuple[str, ...] = MIGRATIONS) -> int:
+    """Bring a file to this version; returns the one it had (0 = it was empty). Raises ConfigError as `check`."""
+    found = check(db, name, migrations)
     if found < len(migrations):
         with db:
             for step in migrations[found:]:

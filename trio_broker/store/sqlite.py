@@ -7,6 +7,7 @@ can, and until then nobody is told that anything in it is durable.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
@@ -21,11 +22,15 @@ from trio_broker.store.batch import Batch
 from trio_broker.store.database import DAMAGED, TRANSIENT, Database
 from trio_broker.store.files import DATA_DIR_KEY, FILE_NAME, Lock
 from trio_broker.store.gathering import Gathering
-from trio_broker.store.operations import Kept, LastMessageId, Operation
+from trio_broker.store.operations import Kept, LastMessageId
+from trio_broker.store.reading import Now
 from trio_broker.store.store import Wall
 from trio_broker.store.ticket import DONE, Ticket
 
 log = logging.getLogger("trio_broker.store")
+
+FAULTS: Final = (*TRANSIENT, *DAMAGED, OSError)
+"""What may be over when it is tried again."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -61,6 +66,7 @@ class SqliteStore(Gathering):
         self._reader = trio.CapacityLimiter(1)
         self._inline = False
         self._is_sound = True
+        self._is_closing = False
 
     async def open(self, wall: Wall, told: Callable[[str | None], None]) -> None:
         """Raises ConfigError. A damaged file is set aside, which is logged."""
@@ -87,7 +93,8 @@ class SqliteStore(Gathering):
         if self._inline:
             await trio.lowlevel.checkpoint()
             return function(*arguments)
-        return await trio.to_thread.run_sync(function, *arguments, limiter=limiter)
+        # Only the last commit has a deadline, and only then is a thread left behind.
+        return await trio.to_thread.run_sync(function, *arguments, limiter=limiter, abandon_on_cancel=self._is_closing)
 
     @property
     def wall(self) -> Wall:
@@ -95,13 +102,19 @@ class SqliteStore(Gathering):
             raise StoreError("the store is not open")
         return self._wall
 
+    @property
+    def _at(self) -> Now:
+        return Now(self.wall.now(), self.wall.trio_time)
+
     async def load(self) -> AsyncIterator[Kept]:
-        pieces = self._database.everything(self.wall.trio_time)
+        pieces = self._database.everything(self._at)
         while True:
             try:
                 piece: list[Kept] | None = await self._blocking(self._writer, next, pieces, None)
             except (apsw.Error, StoreError) as error:
                 self._is_sound = False  # the next start looks at all of it first
+                if isinstance(error, StoreError):
+                    await self._blocking(self._writer, self._database.is_damaged, str(error))
                 raise ConfigError(
                     DATA_DIR_KEY, f"{self.path} cannot be read: {error}; if it is damaged, the next start sets it aside"
                 ) from error
@@ -113,10 +126,6 @@ class SqliteStore(Gathering):
                 yield kept
 
     # -- writing
-
-    def write(self, *operations: Operation) -> Ticket:
-        super().write(*operations)
-        return self._ticket()
 
     def _ticket(self) -> Ticket:
         return self._batch.ticket if self._waits else DONE
@@ -144,14 +153,15 @@ class SqliteStore(Gathering):
         task_status.started()
         while True:
             while not self._batch.size:
-                with trio.move_on_after(SYNC_INTERVAL if self._database.is_unsynced else float("inf")):
+                with trio.move_on_after(SYNC_INTERVAL if self._has_leisure_work() else math.inf) as scope:
                     await self._bell.park()
-                if not self._batch.size:
-                    await self._sync()
+                if scope.cancelled_caught and not self._batch.size:
+                    await self._tidy()
             await self._commit(self._take())
 
     def _take(self) -> Batch:
         batch, self._batch = self._batch, Batch()
+        batch.freeze()
         self._committing = batch
         self._crowd.unpark_all()
         return batch
@@ -164,7 +174,7 @@ class SqliteStore(Gathering):
                 if not batch.is_empty:
                     await self._blocking(self._writer, self._attempt, batch, self.failure is not None)
                 break
-            except TRANSIENT + DAMAGED as error:
+            except FAULTS as error:
                 self._fail(error)
                 await trio.sleep(retry)
                 retry = min(retry * 2, LAST_RETRY)
@@ -180,13 +190,19 @@ class SqliteStore(Gathering):
         self._database.commit(batch, self.wall.wall_ms)
         self._database.sync_if_due(SYNC_INTERVAL)
 
-    async def _sync(self) -> None:
-        try:
-            await self._blocking(self._writer, self._database.sync)
-        except OSError as error:
-            log.error("%s cannot be synced: %s", self.path, error)
+    def _has_leisure_work(self) -> bool:
+        return self._database.is_unsynced or (self._database.has_slack and not self._inline)
 
-    def _fail(self, error: apsw.Error) -> None:
+    async def _tidy(self) -> None:
+        """Nothing is to be committed: sync what is not, give back a part of what is free in the file."""
+        try:
+            await self._blocking(self._writer, self._database.tidy)
+        except FAULTS as error:
+            self._fail(error)
+        else:
+            self._recovered()
+
+    def _fail(self, error: Exception) -> None:
         reason = f"{self.path}: {error}"
         if isinstance(error, DAMAGED):
             reason += "; it will be set aside at the next start"
@@ -194,6 +210,7 @@ class SqliteStore(Gathering):
             return
         first = self.failure is None
         self.failure = reason
+        self._crowd.unpark_all()
         log.error(
             "the store cannot be written: %s; nothing is acknowledged that has to be kept%s",
             reason,
@@ -219,7 +236,9 @@ class SqliteStore(Gathering):
                 found.update((row, batch.copies[row][1]) for row in rows if row in batch.copies)
         missing = [row for row in rows if row not in found]
         if missing:
-            copies = await self._blocking(self._reader, self._database.copies, missing, self.wall.trio_time)
+            copies = await self._blocking(
+                self._reader, self._database.copies, missing, Now(self.wall.now(), self.wall.trio_time)
+            )
             found.update((copy.row, copy) for copy in copies)
         else:
             await trio.lowlevel.checkpoint()
@@ -228,25 +247,31 @@ class SqliteStore(Gathering):
     # -- ends
 
     async def close(self) -> None:
-        """The last commit; it is tried once."""
-        error: StoreError | None = None
+        """The last commit; it is tried once, and for no longer than `LAST_WORDS`."""
+        self._is_closing = True
+        batches = [batch for batch in (self._committing, self._take()) if batch is not None]
+        error: StoreError | None = StoreError(f"{self.path}: the broker ended before it was written")
         with trio.CancelScope(shield=True), trio.move_on_after(LAST_WORDS):
-            for batch in (self._committing, self._take()):
-                if batch is None:
-                    continue
-                try:
-                    if error is None and not batch.is_empty:
-                        await self._blocking(self._writer, self._attempt, batch, self.failure is not None)
-                except apsw.Error as reason:
-                    error = StoreError(f"{self.path}: {reason}")
-                    log.error("the store was not written at the end: %s; what was acknowledged is kept", error)
-                batch.ticket.resolve(error)
-            self._committing = None
-            await self._blocking(self._writer, self._end, error is None and self._is_sound)
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+            error = await self._blocking(self._writer, self._last_words, batches, self.failure is not None)
+            if self._lock is not None:
+                # Not before nobody writes any more.
+                self._lock.release()
+                self._lock = None
+        self._committing = None
+        if error is not None:
+            log.error("the store was not written at the end: %s; what was acknowledged is kept", error)
+        for batch in batches:
+            batch.ticket.resolve(error)
 
-    def _end(self, gracefully: bool) -> None:
-        self._database.sync()
-        self._database.close(ended=gracefully)
+    def _last_words(self, batches: list[Batch], again: bool) -> StoreError | None:
+        """Commit and close; the reason why that failed."""
+        failed: StoreError | None = None
+        try:
+            for batch in batches:
+                if not batch.is_empty:
+                    self._attempt(batch, again)
+            self._database.sync()
+        except FAULTS as error:
+            failed = StoreError(f"{self.path}: {error}")
+        self._database.close(ended=failed is None and self._is_sound)
+        return failed

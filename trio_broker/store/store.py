@@ -51,7 +51,10 @@ class Store(Protocol):
         """Commit what is written, until cancelled."""
 
     def load(self) -> AsyncIterator[Kept]:
-        """Everything that is kept, once, at the start: sessions come before what belongs to them."""
+        """Everything that is kept, once, at the start: sessions come before what belongs to them.
+
+        Copies of a session that is not there belong to nobody: remove them.
+        """
 
     # -- writing
 

@@ -1,0 +1,1 @@
+"""Torture: the broker is killed at random moments under load, and what it acknowledged must be there again."""
