@@ -149,7 +149,7 @@ class Broker:
                 await actors.start(self._store.run)
                 await actors.start(core.timers.run)
                 if core.clock.is_real:
-                    actors.start_soon(core.clock.follow)
+                    actors.start_soon(core.clock.follow, core.clock_was_set)
                 self._streams = sessions
                 addresses = Addresses()
                 async with trio.open_nursery() as doors:

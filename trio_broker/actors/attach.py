@@ -56,9 +56,9 @@ def attach(actor: SessionActor, item: Attach) -> Rest | None:
             core.meter.session_discarded += 1
         item.waits = actor.journal is not None
         actor.end_session(discarded=True)
-    elif actor.expires_at is not None and actor.expires_at <= core.clock.wall_ms(core.clock.now()):
+    elif actor.session is not None and actor.has_expired(core.clock.now()):
         actor.end_session()  # its timer was about to say so
-    if actor.session_over:
+    if actor.is_gone:
         # What is still on its way to the old session must not reach a new one: that gets an actor of its own.
         core.manager.again(item)
         return None

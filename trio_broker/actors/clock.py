@@ -6,11 +6,16 @@ Invariant: both run together, so under a mock clock the wall-clock times agree w
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import trio
 
 FOLLOW_INTERVAL = 60.0
 """Seconds: a clock that was set is noticed within this time."""
+
+
+NOTABLE = 1.0
+"""Seconds: less is drift."""
 
 
 class Clock:
@@ -38,11 +43,17 @@ class Clock:
         """The Trio time at which the wall clock shows `wall_ms`."""
         return wall_ms / 1000 - self._offset
 
-    async def follow(self) -> None:
-        """Look at the machine's clock once in a while, until cancelled; for a real clock."""
+    async def follow(self, was_set: Callable[[], None]) -> None:
+        """Look at the machine's clock once in a while, until cancelled; for a real clock.
+
+        `was_set` is called when somebody has set it.
+        """
         while True:
             await trio.sleep(FOLLOW_INTERVAL)
+            before = self._offset
             self.synchronize()
+            if abs(self._offset - before) > NOTABLE:
+                was_set()
 
     def synchronize(self) -> None:
         """Follow the machine's clock when it was set; message ids and stamps never go back all the same."""

@@ -6,6 +6,7 @@ an actor stays with the actor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,6 +16,7 @@ from trio_broker.access.authorization import Authorizer
 from trio_broker.actors.alarms import STORE_FAILURE, Alarms
 from trio_broker.actors.clock import Clock
 from trio_broker.actors.hooks import Hooks
+from trio_broker.actors.messages import ClockSet
 from trio_broker.actors.timers import Timers
 from trio_broker.routing.shared_group import Strategy
 from trio_broker.session.limits import Limits
@@ -136,6 +138,15 @@ class Core:
         await self.router.room()
         await self.retainer.room()
         await self.store.room()
+
+    def when_durable(self, call: Callable[[], None]) -> None:
+        """Call when all that was written until now is durable."""
+        self.store.ticket.then(call)
+
+    def clock_was_set(self) -> None:
+        """What is kept in wall clock time has to follow."""
+        if self.store.keeps:
+            self.manager.tell_always(ClockSet())
 
     def store_told(self, failure: str | None) -> None:
         """The store cannot be written, or can be written again."""

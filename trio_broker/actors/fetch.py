@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 from array import array
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 from attrs import define
 
-from trio_broker.actors.messages import AskQueue, PassOn
+from trio_broker.actors.messages import After, AskQueue, PassOn
 from trio_broker.actors.session_view import queue_rows
 from trio_broker.errors import ActorGone, StoreError
 from trio_broker.session.info import QueuePage
@@ -79,18 +80,20 @@ async def forget_rows(core: Core, rows: array[int], messages: array[int]) -> Non
 async def pass_on(core: Core, rows: array[int], messages: array[int]) -> None:
     """What shared subscriptions brought to a session that has ended, and nobody has taken: to others of the group.
 
-    A task of its own; whatever happens, the store forgets these copies.
+    A task of its own; what is left when the broker ends is passed on at the next start.
     """
     for start in range(0, len(rows), PAGE):
         part = slice(start, start + PAGE)
-        copies: list[Outgoing] = []
-        try:
-            copies = await core.store.queue(list(rows[part]))
-        except StoreError as error:
-            log.error("messages for others of a shared subscription cannot be read: %s", error)
+        while True:
+            try:
+                copies = await core.store.queue(list(rows[part]))
+                break
+            except StoreError as error:
+                log.error("messages for others of a shared subscription cannot be read: %s", error)
+                await trio.sleep(AGAIN)
         left = [(copy.share, copy.message) for copy in copies if copy.share is not None]
-        if left:
-            core.router.take([PassOn(left)])
-        core.store.remove_rows(rows[part], messages[part])
+        # They are forgotten in the batch in which others have them.
+        forget = After(partial(core.store.remove_rows, rows[part], messages[part]))
+        core.router.take([PassOn(left), forget])
         if core.is_behind:
             await core.room()

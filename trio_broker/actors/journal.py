@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.outgoing import Outgoing
 from trio_broker.store.operations import (
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from trio_broker.actors.session_actor import SessionActor
     from trio_broker.session.session import Session
     from trio_broker.store.ticket import Ticket
+
+
+MAX_HELD = 10_000
+"""Packets that wait for one commit, for one client: more than its packet identifiers and requests are good for."""
 
 
 class SessionJournal:
@@ -130,6 +135,10 @@ class SessionJournal:
             self._frames = []
             ticket.then(partial(self._send, connection, self._frames))
         self._frames += frames
+        if MAX_HELD < len(self._frames) <= MAX_HELD + len(frames):
+            core = self._actor.core  # not within the session's own step
+            too_much = partial(connection.fail, ReasonCode.QUOTA_EXCEEDED, "the store is not done with what it sent")
+            core.timers.at(core.clock.now(), too_much)
 
     def _send(self, connection: Connection, frames: list[bytes]) -> None:
         if self._frames is frames:

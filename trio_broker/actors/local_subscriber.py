@@ -29,6 +29,7 @@ class LocalSubscriber:
 
     journal = None
     open = True
+    is_gone = False
 
     def __init__(self, core: Core, client_id: str, buffer: int) -> None:
         self.client_id = client_id
@@ -85,7 +86,7 @@ class LocalSubscriber:
 
     def close(self) -> None:
         """The iteration ends when what is here has been taken."""
-        self._closed = True
+        self._closed = self.is_gone = True
         self._bell.set()
 
     def __aiter__(self) -> AsyncIterator[Message]:

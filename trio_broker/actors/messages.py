@@ -5,7 +5,7 @@ Invariant: a message is plain data on its way from one actor to another; nobody 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -86,6 +86,10 @@ class RoomAgain:
     """The queue has room for more retained messages."""
 
 
+class ClockSet:
+    """The machine's clock was set."""
+
+
 class ShutDown:
     """The broker ends: tell the client, publish the will where it would be lost."""
 
@@ -142,6 +146,13 @@ class Gone:
     recipient: Any
     left: list[tuple[str, Message]] = field(factory=list)
     """Messages for other members of a shared subscription."""
+
+
+@define(eq=False)
+class After:
+    """Call this when what was put before it has been routed, delivered and written, in the same turn."""
+
+    call: Callable[[], None]
 
 
 @define(eq=False)

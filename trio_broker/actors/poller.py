@@ -70,8 +70,9 @@ class Poller:
                     elif events:
                         await trio.lowlevel.checkpoint()
         finally:
+            # Sessions are not told: what the end of a connection leads to (a will) cannot be carried out any more.
             for connection in list(self._connections.values()):
-                self._end(connection, "the broker ends")
+                connection.abort()
             self._epoll.close()
 
     def _read(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ import trio
 from trio_broker.actors.fetch import forget_rows, pass_on
 from trio_broker.actors.messages import Online, PassOn
 from trio_broker.actors.session_actor import SessionActor
+from trio_broker.actors.session_ends import abandon
 from trio_broker.protocol.message import Message
 from trio_broker.session.changes import SubscribeChange
 from trio_broker.session.session import Session
@@ -84,9 +85,7 @@ class _Restoring:
             # A session that had failed, and another that began after it: the later one counts.
             log.warning("client %r has two sessions in the store: the older one is dropped", kept.client_id)
             self.core.store.write(DeleteSession(older))
-            gone = self.actors.pop(older).session
-            assert gone is not None
-            gone.journal = None
+            abandon(self.actors.pop(older))
         self.keys[kept.client_id] = kept.key
         actor = SessionActor(self.core, kept.client_id)
         actor.restore(kept, self.now)
@@ -123,6 +122,7 @@ class _Restoring:
             return
         tail = Tail()
         tail.rows, tail.messages, tail.stamps, tail.shared = kept.rows, kept.messages, kept.stamps, kept.shared
+        tail.has_qos0 = kept.has_qos0
         session.stamp = max(session.stamp, kept.stamps[-1])
         session.mqueue.tail = tail
         maximum = session.mqueue.maximum

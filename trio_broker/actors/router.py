@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import trio
 
 from trio_broker.actors.messages import (
+    After,
     AskRecipients,
     AskSubscriptionsOf,
     Flush,
@@ -40,7 +41,7 @@ from trio_broker.routing.shared_group import SharedGroup
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.changes import Answer, SubscribeChange, UnsubscribeChange
 from trio_broker.session.pressure import CRITICAL
-from trio_broker.store.operations import DeleteRetained, PutRetained
+from trio_broker.store.operations import MAX_MESSAGE_ID, DeleteRetained, PutRetained
 
 if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
@@ -63,6 +64,8 @@ class Recipient(Protocol):
     """There is one where messages have to survive a restart."""
     open: bool
     """It is not in the middle of a step."""
+    is_gone: bool
+    """It has ended, and takes nothing any more."""
 
     def deliver(self, items: list[tuple[Delivery[Any], Run]], now: float, inserted_at_ns: int) -> None:
         """Take these now; allowed only while `open`. Trio time, wall clock in nanoseconds."""
@@ -90,6 +93,7 @@ class Router(ResidentActor):
         self._settled: list[Run | Answer] = []
         self._retaining: list[Run | Retrieve] = []
         self._answers: list[tuple[PublishRuns, list[int]]] = []
+        self._after: list[Callable[[], None]] = []
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -212,13 +216,13 @@ class Router(ResidentActor):
         messages = run.messages
         client_id = run.origin.client_id
         if len(messages) == 1:
-            delivery = group.pick(client_id, run.topic_name)
+            delivery = self._pick(group, client_id, run.topic_name)
             if delivery is not None:
                 self._touched.setdefault(delivery.recipient, []).append((delivery, run))
             return
         parts: dict[Delivery[Any], list[Message]] = {}
         for message in messages:
-            delivery = group.pick(client_id, run.topic_name)
+            delivery = self._pick(group, client_id, run.topic_name)
             if delivery is not None:
                 parts.setdefault(delivery, []).append(message)
         for delivery, part in parts.items():
@@ -227,11 +231,20 @@ class Router(ResidentActor):
                 run.stored = True  # where the part is
             self._touched.setdefault(delivery.recipient, []).append((delivery, share))
 
+    @staticmethod
+    def _pick(group: SharedGroup[Any], client_id: str, topic_name: str) -> Delivery[Any] | None:
+        """A member that is still there: one that has ended may wait for its removal behind others."""
+        while True:
+            delivery = group.pick(client_id, topic_name)
+            if delivery is None or not delivery.recipient.is_gone:
+                return delivery
+            group.discard(delivery.recipient)
+
     def _pass_on(self, topic_filter: str, message: Message) -> None:
         """To another member of the group: the one who had it is gone [MQTT 5.0 section 4.8.2]."""
         share_name, match_filter = parse_topic_filter(topic_filter)
         group = self.table.shared_group(share_name or "", match_filter)
-        delivery = group.pick(message.origin.client_id, message.topic_name) if group is not None else None
+        delivery = None if group is None else self._pick(group, message.origin.client_id, message.topic_name)
         if delivery is None:
             return
         plain = message.properties is NO_PROPERTIES and message.expires_at is None
@@ -268,6 +281,10 @@ class Router(ResidentActor):
         if self._retaining:
             retaining, self._retaining = self._retaining, []
             core.retainer.tell_always(retaining)
+        if self._after:
+            after, self._after = self._after, []
+            for call in after:
+                call()
 
     def _tell_items(self, recipient: Recipient, items: list[tuple[Delivery[Any], Run]]) -> None:
         try:
@@ -300,7 +317,8 @@ class Router(ResidentActor):
         if message.payload:
             self.core.store.write(PutRetained(message))
         else:
-            self.core.store.write(DeleteRetained(message.topic_name, message.message_id))
+            # Whatever its id is: what is routed last counts.
+            self.core.store.write(DeleteRetained(message.topic_name, MAX_MESSAGE_ID))
         if run.qos:
             run.stored = True
 
@@ -365,6 +383,8 @@ class Router(ResidentActor):
                 if is_long:
                     self.tell_always([])  # the rest is done by the task
                 self._count()
+            case After():
+                self._after.append(entry.call)
             case PassOn():
                 for topic_filter, message in entry.left:
                     self._pass_on(topic_filter, message)

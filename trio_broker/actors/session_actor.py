@@ -20,11 +20,13 @@ from trio_broker.actors.fetch import Fetched, answer_page, fetch, forget_rows, p
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.journal import SessionJournal
 from trio_broker.actors.messages import (
+    After,
     AskInfo,
     AskQueue,
     AskSubscriptions,
     Attach,
     AwaitRelDue,
+    ClockSet,
     Detached,
     Drained,
     ExpiryDue,
@@ -41,6 +43,7 @@ from trio_broker.actors.messages import (
 from trio_broker.actors.on_demand import OnDemandActor, Rest
 from trio_broker.actors.remember import remember
 from trio_broker.actors.retained_feed import BUSY, RetainedFeed, room_for
+from trio_broker.actors.session_ends import clock_was_set, kick, shut_down
 from trio_broker.actors.session_subscriptions import subscribe_for, subscribed, unsubscribe_for, unsubscribed
 from trio_broker.actors.session_view import show
 from trio_broker.actors.will import will_run
@@ -71,31 +74,31 @@ class SessionActor(OnDemandActor):
 
     __slots__ = (
         "_asks_again",
-        "_expiry_timer",
         "_feed",
         "_rel_timer",
-        "_will_timer",
         "client_id",
         "connected_at",
         "connection",
         "core",
         "disconnected_at",
         "expires_at",
+        "expiry_timer",
         "generation",
         "hungry",
+        "is_gone",
         "journal",
         "online",
         "origin",
         "owner",
         "peer",
         "session",
-        "session_over",
         "terms",
         "told_offline",
         "username",
         "watching_rel",
         "will",
         "will_at",
+        "will_timer",
     )
 
     def __init__(self, core: Core, client_id: str) -> None:
@@ -119,12 +122,12 @@ class SessionActor(OnDemandActor):
         self.expires_at: int | None = None
         self.watching_rel = False
         self._rel_timer: Timer | None = None
-        self._will_timer: Timer | None = None
-        self._expiry_timer: Timer | None = None
+        self.will_timer: Timer | None = None
+        self.expiry_timer: Timer | None = None
         self.generation = 0  # counts connections: a timer of an older one is void
         self._feed: RetainedFeed | None = None  # there is one while retained messages are on their way
         self.told_offline = False  # the router notes that this recipient has no connection
-        self.session_over = False  # the session is over, and with it this actor
+        self.is_gone = False  # the session is over, and with it this actor
         self._asks_again = False  # a busy retainer will be asked again in a moment
 
     def restore(self, kept: PutSession, now: float) -> None:
@@ -154,10 +157,10 @@ class SessionActor(OnDemandActor):
         if kept.will_at is not None and kept.will is not None:
             delay = kept.will.properties.get("will_delay_interval", 0)
             deadline = min(core.clock.trio_time(kept.will_at), now + delay)
-            self._will_timer = self._later(deadline, WillDue(self.generation))
+            self.will_timer = self._later(deadline, WillDue(self.generation))
         if kept.expires_at is not None:
             deadline = min(core.clock.trio_time(kept.expires_at), now + kept.expiry_interval)
-            self._expiry_timer = self._later(deadline, ExpiryDue(self.generation))
+            self.expiry_timer = self._later(deadline, ExpiryDue(self.generation))
 
     @property
     def name(self) -> str:
@@ -255,12 +258,18 @@ class SessionActor(OnDemandActor):
                 if message.generation == self.generation and self.connection is None:
                     self._publish_will()
             case Kick():
-                self._kick()
-                self.core.store.ticket.then(partial(message.answer, True))
+                was_kept = self.journal is not None
+                kick(self)
+                if was_kept:
+                    self.core.router.take([After(partial(self.core.when_durable, partial(message.answer, True)))])
+                else:
+                    message.answer(True)
             case Fault():
                 raise message.error
+            case ClockSet():
+                clock_was_set(self)
             case ShutDown():
-                self._shut_down()
+                shut_down(self)
             case _ if self.session is None:
                 if isinstance(message, Question):
                     message.fail(ActorGone(self.name))
@@ -490,12 +499,12 @@ class SessionActor(OnDemandActor):
         wall_ms = core.clock.wall_ms
         if expiry != NEVER:
             self.expires_at = wall_ms(now + expiry)
-            self._expiry_timer = self._later(now + expiry, ExpiryDue(self.generation))
+            self.expiry_timer = self._later(now + expiry, ExpiryDue(self.generation))
         if self.will is not None:
             delay = self.will.properties.get("will_delay_interval", 0)
             if delay < expiry:  # else it goes out when the session ends
                 self.will_at = wall_ms(now + delay)
-                self._will_timer = self._later(now + delay, WillDue(self.generation))
+                self.will_timer = self._later(now + delay, WillDue(self.generation))
 
     def _publish_will(self) -> None:
         """[MQTT-3.1.2-8, 3.1.2-14, 3.1.2-15]; its expiry begins now."""
@@ -507,8 +516,8 @@ class SessionActor(OnDemandActor):
         if core.authorizer is not None and not core.authorizer.authorize(self.origin, "publish", will.topic_name):
             log.info("will of client %r on %r is not authorized", self.client_id, will.topic_name)
             return
-        core.router.take([will_run(core, will, self.origin)])
-        remember(self)  # in the same batch as the will's message
+        # The store forgets the will in the batch that has its message.
+        core.router.take([will_run(core, will, self.origin), After(partial(remember, self))])
 
     def end_session(self, *, forget: bool = True, discarded: bool = False) -> None:
         """The session is over: its will goes out [MQTT-3.1.2-8], the router and (`forget`) the store forget it."""
@@ -521,48 +530,34 @@ class SessionActor(OnDemandActor):
         session, journal = self.session, self.journal
         subscribed, left = bool(session.subscriptions), session.left_to_others()
         self.session = self.journal = session.journal = None
-        self.session_over = True
+        self.is_gone = True
         self._feed = None
         self.hungry = False
         if not discarded:
             core.meter.session_terminated += 1
         core.meter.move_gauge("sessions", -1)
+        entries: list[Any] = []
         if subscribed or self.told_offline or left:
             self.told_offline = False
-            core.router.take([Gone(self, left)])
-        if journal is None:
-            return
-        journal.is_over = True
-        if forget:
-            tail = session.mqueue.tail
-            if tail is not None:
-                work = pass_on if tail.shared else forget_rows
-                core.sessions_nursery.start_soon(work, core, *tail.all())
-            journal.end(session)
+            entries.append(Gone(self, left))
+        if journal is not None:
+            journal.is_over = True
+            if forget:
+                # Behind the will and what is for others of a group: it is gone when they are kept.
+                entries.append(After(partial(self._forget, journal, session)))
+        if entries:
+            core.router.take(entries)
 
-    def _kick(self) -> None:
-        """By an administrator: connection and session end, the will as after any abnormal end."""
-        if self.connection is not None:
-            connection, self.connection = self.connection, None
-            connection.actor = None
-            connection.fail(ReasonCode.ADMINISTRATIVE_ACTION, "kicked out")
-            if self.session is not None:
-                self.session.expiry_interval = 0
-            self.offline(ReasonCode.ADMINISTRATIVE_ACTION, "kicked out", keep_will=True)
-        self.end_session()
+    def _forget(self, journal: SessionJournal, session: Session) -> None:
+        journal.end(session)
+        tail = session.mqueue.tail
+        if tail is not None:
+            work = pass_on if tail.shared else forget_rows
+            self.core.sessions_nursery.start_soon(work, self.core, *tail.all())
 
-    def _shut_down(self) -> None:
-        """The broker ends. Without a store that keeps it, a will would be lost: it goes out now."""
-        if self.connection is not None:
-            connection, self.connection = self.connection, None
-            connection.actor = None
-            connection.fail(ReasonCode.SERVER_SHUTTING_DOWN, "the broker shuts down")
-        if self.session is not None:
-            self.cancel_timers()
-            if self.journal is None:
-                self.end_session()
-            # Else the store has it as it is: its connection, if there is one, ends for it with the next start.
-            self.session = None
+    def has_expired(self, now: float) -> bool:
+        """Is its time over, though nobody has said so yet?"""
+        return self.connection is None and self.expiry_timer is not None and self.expiry_timer.deadline <= now
 
     def _later(self, deadline: float, message: object) -> Timer:
         """Tell this actor something at a Trio time."""
@@ -574,10 +569,10 @@ class SessionActor(OnDemandActor):
         return self.core.timers.at(deadline, remind)
 
     def cancel_timers(self) -> None:
-        for timer in (self._will_timer, self._expiry_timer):
+        for timer in (self.will_timer, self.expiry_timer):
             if timer is not None:
                 timer.cancel()
-        self._will_timer = self._expiry_timer = None
+        self.will_timer = self.expiry_timer = None
 
     def _stop_watching_rel(self) -> None:
         self.watching_rel = False

@@ -15,7 +15,16 @@ import trio
 from trio_broker.access.authentication import ACCEPTED_ANONYMOUS, Credentials, Verdict
 from trio_broker.actors.exchange import Exchange, credentials_of
 from trio_broker.actors.gate import ConnectionInfo
-from trio_broker.actors.messages import AskActor, AskActors, Attach, ConnectRequest, Decided, SessionEnded, ShutDown
+from trio_broker.actors.messages import (
+    AskActor,
+    AskActors,
+    Attach,
+    ClockSet,
+    ConnectRequest,
+    Decided,
+    SessionEnded,
+    ShutDown,
+)
 from trio_broker.actors.resident import ResidentActor
 from trio_broker.actors.session_actor import SessionActor
 from trio_broker.errors import ActorGone, ProtocolError
@@ -109,6 +118,9 @@ class SessionManager(ResidentActor):
                 item.answer(list(self._actors.values()))
             case AskActor():
                 item.answer(self._actors.get(item.client_id))
+            case ClockSet():
+                for actor in list(self._actors.values()):
+                    self._tell(actor, item)
             case ShutDown():
                 self._closing = True
                 # Those that end now come first: their wills may be for those that are kept.

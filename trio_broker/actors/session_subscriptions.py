@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from trio_broker.actors.messages import SubscribeFor, UnsubscribeFor
+from trio_broker.actors.messages import After, SubscribeFor, UnsubscribeFor
 from trio_broker.protocol.encode import encode
 from trio_broker.protocol.packets import SubAck, UnsubAck
 from trio_broker.protocol.reason_codes import ReasonCode
@@ -70,12 +70,21 @@ def subscribe_for(actor: SessionActor, item: SubscribeFor) -> None:
     subscription = item.subscription
     existed = subscription.topic_filter in actor.session.subscriptions
     actor.session.subscriptions[subscription.topic_filter] = subscription
-    actor.core.router.take([SubscribeChange(actor, 0, [subscription], [existed], [subscription.qos])])
-    actor.core.store.ticket.then(partial(item.answer, True))
+    actor.core.router.take(
+        [SubscribeChange(actor, 0, [subscription], [existed], [subscription.qos]), _answered(actor, item)]
+    )
 
 
 def unsubscribe_for(actor: SessionActor, item: UnsubscribeFor) -> None:
     assert actor.session is not None
     if actor.session.subscriptions.pop(item.topic_filter, None) is not None:
-        actor.core.router.take([UnsubscribeChange(actor, 0, [item.topic_filter], [ReasonCode.SUCCESS])])
-    actor.core.store.ticket.then(partial(item.answer, True))
+        change = UnsubscribeChange(actor, 0, [item.topic_filter], [ReasonCode.SUCCESS])
+        actor.core.router.take([change, _answered(actor, item)])
+    else:
+        item.answer(True)
+
+
+def _answered(actor: SessionActor, item: SubscribeFor | UnsubscribeFor) -> After:
+    """The answer, when the router knows the change, and the store has it if it keeps the session."""
+    answer = partial(item.answer, True)
+    return After(answer if actor.journal is None else partial(actor.core.when_durable, answer))

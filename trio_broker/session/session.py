@@ -126,6 +126,7 @@ class Session:
                 and run.plain
                 and not self.congested
                 and not self.queued_qos0
+                and (self.mqueue.tail is None or not self.mqueue.tail.has_qos0)
                 and (delivery.plain or not (delivery.identifiers or (delivery.retain_as_published and run.retain)))
                 and len(frames := (run.frames5 if level == MQTT5 else run.frames4) or run_frames(run, level))
                 <= self.maximum_packet_size  # all together, so each of them
@@ -228,7 +229,13 @@ class Session:
             if self.inflight.has_room() and not self.inflight.resend:
                 self._send(copy, now, out)
                 return
-        elif self.level and not self.congested and qos == 0 and not self.queued_qos0:
+        elif (
+            self.level
+            and not self.congested
+            and qos == 0
+            and not self.queued_qos0
+            and (self.mqueue.tail is None or not self.mqueue.tail.has_qos0)
+        ):
             # A full window holds back QoS 1 and 2 only [MQTT-3.3.4-10].
             self._send_qos0(copy, now, out)
             return

@@ -16,15 +16,19 @@ PAGE = 500
 
 
 class Tail:
-    """First in, first out. `shared`: some of them came by a shared subscription. `fetching`: a page is on its way."""
+    """First in, first out. `fetching`: a page is on its way.
 
-    __slots__ = ("_start", "fetching", "messages", "rows", "shared", "stamps")
+    `shared`: some of them came by a shared subscription; `has_qos0`: some have QoS 0.
+    """
+
+    __slots__ = ("_start", "fetching", "has_qos0", "messages", "rows", "shared", "stamps")
 
     def __init__(self) -> None:
         self.rows: array[int] = array("q")
         self.messages: array[int] = array("q")
         self.stamps: array[int] = array("q")
         self.shared = False
+        self.has_qos0 = False
         self.fetching = False
         self._start = 0
 
@@ -38,6 +42,8 @@ class Tail:
         self.stamps.append(copy.inserted_at_ns)
         if copy.share is not None:
             self.shared = True
+        if copy.qos == 0:
+            self.has_qos0 = True
 
     def popleft(self) -> tuple[int, int]:
         """Row and message number of the oldest."""

@@ -5,9 +5,9 @@ Invariant: a batch is applied whole or not at all, and applying it a second time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, Final, TypeVar
 
 import apsw
 import msgspec
@@ -17,25 +17,34 @@ from trio_broker.store.frame import encode
 from trio_broker.store.operations import PutRetained
 from trio_broker.store.rows import options_of, session_row
 
-ROWS_A_STATEMENT: Final = 1000
-"""Longer statements are not faster, and shorter ones would give the interpreter's lock away more often."""
+ROWS_A_STATEMENT: Final = 1024
+"""Longer statements are not faster, and shorter ones would give the interpreter's lock away more often. There are only
+as many lengths as there are powers of two, so that statements are prepared once."""
 
+R = TypeVar("R")
 WallOf = Callable[[float], int]
 
 
+@cache
 def _values(columns: int, rows: int) -> str:
     one = f"({','.join('?' * columns)})"
     return ",".join([one] * rows)
 
 
-def _insert(db: apsw.Connection, head: str, tail: str, columns: int, rows: Iterable[Sequence[object]]) -> None:
+def _insert(db: apsw.Connection, head: str, tail: str, columns: int, rows: Iterable[Sequence[Any]]) -> None:
     """Insert rows, many with each statement."""
-    waiting = iter(rows)
-    while chunk := list(islice(waiting, ROWS_A_STATEMENT)):
-        bindings: list[Any] = []
-        for row in chunk:
-            bindings += row
+    for chunk in _chunks(list(rows)):
+        bindings = [value for row in chunk for value in row]
         db.execute(f"{head} VALUES {_values(columns, len(chunk))} {tail}", bindings)
+
+
+def _chunks(rows: Sequence[R]) -> Iterator[Sequence[R]]:
+    """Parts whose lengths are powers of two."""
+    start = 0
+    while left := len(rows) - start:
+        size = min(1 << left.bit_length() - 1, ROWS_A_STATEMENT)
+        yield rows[start : start + size]
+        start += size
 
 
 def _json(numbers: Sequence[int]) -> str:
@@ -77,12 +86,9 @@ def _messages(db: apsw.Connection, batch: Batch, wall_of: WallOf) -> None:
     if batch.rows:
         head = "INSERT INTO q(id, session, msg, inserted_at, state, extra)"
         _insert(db, head, "ON CONFLICT(id) DO UPDATE SET state = excluded.state", 6, batch.rows)
-    states = iter(batch.states)
-    while chunk := list(islice(states, ROWS_A_STATEMENT)):
-        bindings: list[int] = []
-        for pair in chunk:
-            bindings += pair
-        values = _values(2, len(chunk))
+    for states in _chunks(batch.states):
+        bindings = [value for pair in states for value in pair]
+        values = _values(2, len(states))
         db.execute(f"UPDATE q SET state = v.column2 FROM (VALUES {values}) AS v WHERE q.id = v.column1", bindings)
     _delete(db, "q", "id", batch.gone)
     _delete(db, "msg", "id", batch.gone_messages)

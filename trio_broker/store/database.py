@@ -158,9 +158,12 @@ class Database:
         What a sync that failed has left in the write-ahead log may be a hole in it, behind which nothing is safe.
         """
         self._let_go()
+        if self.path is not None and not self.path.exists():
+            raise apsw.CantOpenError(f"{self.path} is not there any more")
         self._db = self._connect()
         if self.path is not None:
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._unsynced = False
 
     @property
     def _writer(self) -> apsw.Connection:
@@ -190,8 +193,13 @@ class Database:
             self.sync()
             self._synced_at = now
 
-    def tidy(self) -> None:
-        """Sync, and shrink the file a little where much of it is free. Raises OSError, apsw.Error."""
+    def tidy(self, again: bool = False) -> None:
+        """Sync, and shrink the file a little where much of it is free. Raises OSError, apsw.Error.
+
+        `again`: the last time failed. What a system could not sync it forgets, so everything is written once more.
+        """
+        if again:
+            self.reopen()
         self.sync()
         if self.has_slack:
             self._writer.pragma("incremental_vacuum", VACUUM_PAGES)
@@ -238,7 +246,7 @@ class Database:
             if self._reader is None:
                 self._reader = self._connect(writing=False)
             return reading.copies(self._reader, rows, at)
-        except apsw.Error as error:
+        except (apsw.Error, OSError, ConfigError) as error:
             self._close_reader()
             raise StoreError(f"{self.name} cannot be read: {error}") from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import define
 
@@ -77,6 +77,9 @@ class PutRetained:
     message: Message
 
 
+MAX_MESSAGE_ID: Final = 2**63 - 1
+
+
 @define
 class DeleteRetained:
     """Delete what is retained for a topic, unless it is newer than `message_id`."""
@@ -119,7 +122,7 @@ class KeptCopies:
     """The queue of one session, oldest first, as `Tail` keeps it: three arrays of equal length.
 
     `rows` and `messages` are the store's own numbers, `stamps` is when each was queued (nanoseconds). `shared`: some of
-    them came by a shared subscription.
+    them came by a shared subscription; `has_qos0`: some have QoS 0.
     """
 
     session: int
@@ -127,6 +130,7 @@ class KeptCopies:
     messages: array[int]
     stamps: array[int]
     shared: bool
+    has_qos0: bool = False
 
 
 @define(eq=False)

@@ -130,6 +130,8 @@ def _queued(db: apsw.Connection) -> Iterator[list[Kept]]:
             queue.stamps.append(inserted_at)
             if state & SHARED:
                 queue.shared = True
+            if not state & 3:
+                queue.has_qos0 = True
         yield []
     yield list(queues.values())
 

@@ -26,6 +26,7 @@ from trio_broker.store.operations import Kept, LastMessageId
 from trio_broker.store.reading import Now
 from trio_broker.store.store import Wall
 from trio_broker.store.ticket import DONE, Ticket
+from trio_broker.store.writer import Writer
 
 log = logging.getLogger("trio_broker.store")
 
@@ -37,6 +38,12 @@ Ts = TypeVarTuple("Ts")
 
 SYNC_INTERVAL: Final = 1.0
 """At "normal" and "relaxed": the longest that a commit waits to be synced to the disk."""
+GATHER: Final = 0.010
+"""The longest that a batch waits for more."""
+ENOUGH: Final = 64
+"""Writes that are worth a commit."""
+IDLE_TURN: Final = 0.000_1
+"""A turn of the loop in which there was nothing to do takes less."""
 FIRST_RETRY: Final = 0.1
 LAST_RETRY: Final = 5.0
 LAST_WORDS: Final = 5.0
@@ -61,8 +68,9 @@ class SqliteStore(Gathering):
         self._told: Callable[[str | None], None] | None = None
         self._committing: Batch | None = None
         self._bell = ParkingLot()
+        self._enough = 0  # writes that the committer waits for, while it is parked
         self._crowd = ParkingLot()
-        self._writer = trio.CapacityLimiter(1)
+        self._writer = Writer()
         self._reader = trio.CapacityLimiter(1)
         self._inline = False
         self._is_sound = True
@@ -76,10 +84,11 @@ class SqliteStore(Gathering):
         self._inline = not wall.is_real
         self._lock = Lock(self.data_dir)
         try:
-            await self._blocking(self._writer, self._open)
+            await self._in_thread(self._open)
         except BaseException:
             self._lock.release()
             self._lock = None
+            self._writer.close()
             raise
 
     def _open(self) -> None:
@@ -88,13 +97,13 @@ class SqliteStore(Gathering):
         self._references = self._database.references()
         self._next_key = self._database.next_key()
 
-    async def _blocking(self, limiter: trio.CapacityLimiter, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Do what may take long beside the loop."""
+    async def _in_thread(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Do what may take long beside the loop, in the one thread that writes."""
         if self._inline:
             await trio.lowlevel.checkpoint()
             return function(*arguments)
-        # Only the last commit has a deadline, and only then is a thread left behind.
-        return await trio.to_thread.run_sync(function, *arguments, limiter=limiter, abandon_on_cancel=self._is_closing)
+        # Only the last commit has a deadline, and only then is it left behind.
+        return await self._writer.do(function, *arguments, abandon=self._is_closing)
 
     @property
     def wall(self) -> Wall:
@@ -110,11 +119,11 @@ class SqliteStore(Gathering):
         pieces = self._database.everything(self._at)
         while True:
             try:
-                piece: list[Kept] | None = await self._blocking(self._writer, next, pieces, None)
+                piece: list[Kept] | None = await self._in_thread(next, pieces, None)
             except (apsw.Error, StoreError) as error:
                 self._is_sound = False  # the next start looks at all of it first
                 if isinstance(error, StoreError):
-                    await self._blocking(self._writer, self._database.is_damaged, str(error))
+                    await self._in_thread(self._database.is_damaged, str(error))
                 raise ConfigError(
                     DATA_DIR_KEY, f"{self.path} cannot be read: {error}; if it is damaged, the next start sets it aside"
                 ) from error
@@ -139,7 +148,7 @@ class SqliteStore(Gathering):
         return DONE if self._committing is None else self._committing.ticket
 
     def _written(self) -> None:
-        if self._bell:
+        if self._bell and self._batch.size >= self._enough:
             self._bell.unpark_all()
 
     async def room(self) -> None:
@@ -157,6 +166,7 @@ class SqliteStore(Gathering):
                     await self._bell.park()
                 if scope.cancelled_caught and not self._batch.size:
                     await self._tidy()
+            await self._gather()
             await self._commit(self._take())
 
     def _take(self) -> Batch:
@@ -171,8 +181,8 @@ class SqliteStore(Gathering):
         retry = FIRST_RETRY
         while True:
             try:
-                if not batch.is_empty:
-                    await self._blocking(self._writer, self._attempt, batch, self.failure is not None)
+                if self.failure is not None or not batch.is_empty:
+                    await self._in_thread(self._attempt, batch, self.failure is not None)
                 break
             except FAULTS as error:
                 self._fail(error)
@@ -187,16 +197,39 @@ class SqliteStore(Gathering):
     def _attempt(self, batch: Batch, again: bool) -> None:
         if again:
             self._database.reopen()
-        self._database.commit(batch, self.wall.wall_ms)
+        if not batch.is_empty:
+            self._database.commit(batch, self.wall.wall_ms)
         self._database.sync_if_due(SYNC_INTERVAL)
 
+    async def _gather(self) -> None:
+        """Let come together what comes together.
+
+        In an idle loop that is what comes before a turn that brings nothing: a publisher that waits for its PUBACK
+        loses some microseconds. A busy loop, whose turns are long, is given time between two commits, as each costs it
+        something, and much of what is acknowledged by subscribers meanwhile need not be written at all.
+        """
+        began = now = trio.current_time()
+        while True:
+            size = self._batch.size
+            await trio.lowlevel.checkpoint()
+            before, now = now, trio.current_time()
+            if now - before > IDLE_TURN:
+                break
+            if size == self._batch.size or now - began > GATHER:
+                return
+        if self._batch.size < ENOUGH:
+            self._enough = ENOUGH
+            with trio.move_on_at(began + GATHER):
+                await self._bell.park()
+            self._enough = 0
+
     def _has_leisure_work(self) -> bool:
-        return self._database.is_unsynced or (self._database.has_slack and not self._inline)
+        return self.failure is not None or self._database.is_unsynced or (self._database.has_slack and not self._inline)
 
     async def _tidy(self) -> None:
         """Nothing is to be committed: sync what is not, give back a part of what is free in the file."""
         try:
-            await self._blocking(self._writer, self._database.tidy)
+            await self._in_thread(self._database.tidy, self.failure is not None)
         except FAULTS as error:
             self._fail(error)
         else:
@@ -236,9 +269,12 @@ class SqliteStore(Gathering):
                 found.update((row, batch.copies[row][1]) for row in rows if row in batch.copies)
         missing = [row for row in rows if row not in found]
         if missing:
-            copies = await self._blocking(
-                self._reader, self._database.copies, missing, Now(self.wall.now(), self.wall.trio_time)
-            )
+            at = Now(self.wall.now(), self.wall.trio_time)
+            if self._inline:
+                await trio.lowlevel.checkpoint()
+                copies = self._database.copies(missing, at)
+            else:
+                copies = await trio.to_thread.run_sync(self._database.copies, missing, at, limiter=self._reader)
             found.update((copy.row, copy) for copy in copies)
         else:
             await trio.lowlevel.checkpoint()
@@ -252,7 +288,7 @@ class SqliteStore(Gathering):
         batches = [batch for batch in (self._committing, self._take()) if batch is not None]
         error: StoreError | None = StoreError(f"{self.path}: the broker ended before it was written")
         with trio.CancelScope(shield=True), trio.move_on_after(LAST_WORDS):
-            error = await self._blocking(self._writer, self._last_words, batches, self.failure is not None)
+            error = await self._in_thread(self._last_words, batches, self.failure is not None)
             if self._lock is not None:
                 # Not before nobody writes any more.
                 self._lock.release()
@@ -268,10 +304,11 @@ class SqliteStore(Gathering):
         failed: StoreError | None = None
         try:
             for batch in batches:
-                if not batch.is_empty:
+                if again or not batch.is_empty:
                     self._attempt(batch, again)
             self._database.sync()
         except FAULTS as error:
             failed = StoreError(f"{self.path}: {error}")
         self._database.close(ended=failed is None and self._is_sound)
+        self._writer.close()
         return failed
