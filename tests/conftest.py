@@ -10,6 +10,9 @@ import os
 import pytest
 from hypothesis import settings
 
+# An assertion that fails in a helper says as much as one in a test.
+pytest.register_assert_rewrite("store.model")
+
 # How fast an example runs says something about the machine only.
 settings.register_profile("trio-broker", deadline=None)
 settings.load_profile("trio-broker")
