@@ -22,6 +22,7 @@ from trio_broker.routing.shared_group import Strategy
 from trio_broker.session.limits import Limits
 from trio_broker.session.meter import Meter
 from trio_broker.session.step import Step
+from trio_broker.store.fabric import Fabric, LocalFabric, NodeId
 from trio_broker.store.store import Store
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Core:
         self.authentication = authentication
         self.authorizer = authorizer
         self.store = store
+        self.fabric: Fabric = LocalFabric(NodeId(node_name))
         self.hooks = hooks
         self.shared_subscription_strategy = shared_subscription_strategy
         self.clock = Clock()

@@ -30,6 +30,6 @@ def remember(actor: SessionActor) -> None:
             actor.will,
             actor.will_at,
             actor.disconnected_at,
-            actor.owner,
+            "" if actor.claim is None else actor.claim.token,
         )
     )

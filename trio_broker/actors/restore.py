@@ -88,9 +88,9 @@ class _Restoring:
             abandon(self.actors.pop(older))
         self.keys[kept.client_id] = kept.key
         actor = SessionActor(self.core, kept.client_id)
+        self.core.manager.restore(actor)
         actor.restore(kept, self.now)
         self.actors[kept.key] = actor
-        self.core.manager.restore(actor)
         self.core.router.take([Online(actor, False)])
 
     def _subscription(self, kept: PutSubscription) -> None:

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
     from trio_broker.actors.core import Core
     from trio_broker.actors.timers import Timer
+    from trio_broker.store.fabric import Claim
 
 log = logging.getLogger("trio_broker.session")
 
@@ -69,13 +70,14 @@ class SessionActor(OnDemandActor):
     """`journal`: there is one where the session outlives the process, so that the store has to know of it.
 
     `hungry`: retained messages wait for room in the mqueue. `expires_at` and `will_at` are wall clock (milliseconds),
-    None while there is a connection. `owner` is the token of the claim on the client identifier.
+    None while there is a connection. `claim` is the right to the client identifier.
     """
 
     __slots__ = (
         "_asks_again",
         "_feed",
         "_rel_timer",
+        "claim",
         "client_id",
         "connected_at",
         "connection",
@@ -89,7 +91,6 @@ class SessionActor(OnDemandActor):
         "journal",
         "online",
         "origin",
-        "owner",
         "peer",
         "session",
         "terms",
@@ -110,7 +111,7 @@ class SessionActor(OnDemandActor):
         self.connection: Connection | None = None
         self.terms: Terms | None = None
         self.journal: SessionJournal | None = None
-        self.owner = ""
+        self.claim: Claim | None = None
         self.hungry = False
         self.peer: ConnectionInfo | None = None
         self.connected_at = 0
@@ -137,7 +138,6 @@ class SessionActor(OnDemandActor):
         """
         core = self.core
         self.username = kept.username
-        self.owner = kept.owner
         self.origin = Origin(self.client_id, kept.username)
         session = self.session = Session(self.client_id, core.limits, core.meter, kept.created_at)
         session.expiry_interval = kept.expiry_interval

@@ -101,6 +101,7 @@ class SessionManager(ResidentActor):
     def restore(self, actor: SessionActor) -> None:
         """A session from the store, before the task runs."""
         self._actors[actor.client_id] = actor
+        actor.claim = self.core.fabric.claim(actor.client_id)
         self._count()
 
     # -- the task -----------------------------------------------------------------------------------------------
@@ -143,6 +144,8 @@ class SessionManager(ResidentActor):
     def _drop(self, actor: SessionActor) -> None:
         if self._actors.get(actor.client_id) is actor:
             del self._actors[actor.client_id]
+            if actor.claim is not None:
+                self.core.fabric.release(actor.claim)
             self._count()
             if self._closing and not self._actors:
                 self.idle.set()
@@ -260,6 +263,7 @@ class SessionManager(ResidentActor):
         if actor is not None and self._tell(actor, item):
             return
         actor = self._actors[item.client_id] = SessionActor(self.core, item.client_id)
+        actor.claim = self.core.fabric.claim(item.client_id)
         self._count()
         actor.tell(item)
 
