@@ -42,6 +42,8 @@ GATHER: Final = 0.010
 """The longest that a batch waits for more."""
 ENOUGH: Final = 64
 """Writes that are worth a commit."""
+PATIENCE: Final = 0.000_2
+"""How long a busy loop has to be quiet."""
 IDLE_TURN: Final = 0.000_1
 """A turn of the loop in which there was nothing to do takes less."""
 FIRST_RETRY: Final = 0.1
@@ -68,7 +70,6 @@ class SqliteStore(Gathering):
         self._told: Callable[[str | None], None] | None = None
         self._committing: Batch | None = None
         self._bell = ParkingLot()
-        self._enough = 0  # writes that the committer waits for, while it is parked
         self._crowd = ParkingLot()
         self._writer = Writer()
         self._reader = trio.CapacityLimiter(1)
@@ -148,7 +149,7 @@ class SqliteStore(Gathering):
         return DONE if self._committing is None else self._committing.ticket
 
     def _written(self) -> None:
-        if self._bell and self._batch.size >= self._enough:
+        if self._bell:
             self._bell.unpark_all()
 
     async def room(self) -> None:
@@ -205,23 +206,25 @@ class SqliteStore(Gathering):
         """Let come together what comes together.
 
         In an idle loop that is what comes before a turn that brings nothing: a publisher that waits for its PUBACK
-        loses some microseconds. A busy loop, whose turns are long, is given time between two commits, as each costs it
-        something, and much of what is acknowledged by subscribers meanwhile need not be written at all.
+        loses some microseconds. A busy loop, whose turns are long, is given more time between two commits, as each
+        costs it something, and much of what subscribers acknowledge meanwhile need not be written at all: until
+        nothing has come for a while, or there is enough.
         """
-        began = now = trio.current_time()
-        while True:
+        now = trio.current_time()
+        deadline = now + GATHER
+        quiet_since = now
+        patience = 0.0
+        while now < deadline and self._batch.size < ENOUGH:
             size = self._batch.size
             await trio.lowlevel.checkpoint()
             before, now = now, trio.current_time()
             if now - before > IDLE_TURN:
-                break
-            if size == self._batch.size or now - began > GATHER:
+                patience = PATIENCE
+                quiet_since = now
+            elif size != self._batch.size:
+                quiet_since = now
+            elif now - quiet_since >= patience:
                 return
-        if self._batch.size < ENOUGH:
-            self._enough = ENOUGH
-            with trio.move_on_at(began + GATHER):
-                await self._bell.park()
-            self._enough = 0
 
     def _has_leisure_work(self) -> bool:
         return self.failure is not None or self._database.is_unsynced or (self._database.has_slack and not self._inline)
