@@ -31,9 +31,9 @@ LISTENER = "listeners.<kind>.<name>"
 NO_EFFECT = "**No effect in this version.**"
 
 REMARKS = {
-    "store.durability": "Sessions and messages are in memory whatever it says (see "
-    "[what is kept](../explanation/what-is-kept.md)); with `memory` the hash of a generated API key is not written "
-    "to `node.data_dir` either.",
+    "store.durability": "What each level survives, and what it costs: "
+    "[what is kept](../explanation/what-is-kept.md). With `memory`, or without `node.data_dir`, nothing is on disk, "
+    "nor the hash of a generated API key.",
     "mqtt.keepalive_check_interval": "Not needed here: a silent client is noticed when its time is over.",
     f"{LISTENER}.mountpoint": "It is shown over REST.",
     f"{LISTENER}.enable_authn": '`"quick_deny_anonymous"` is taken as `true`.',

@@ -79,7 +79,7 @@ def _messages(db: apsw.Connection, batch: Batch, wall_of: WallOf) -> None:
             "ON CONFLICT(id) DO NOTHING",
             3,
             (
-                (number, encode(message), None if message.expires_at is None else wall_of(message.expires_at))
+                (number, encode(message), _wall(message.expires_at, wall_of))
                 for number, message in batch.messages.items()
             ),
         )

@@ -57,10 +57,6 @@ class Gathering:
     def _written(self) -> None:
         """Something is in the batch."""
 
-    def _ticket(self) -> Ticket:
-        """The ticket of what was just written."""
-        return self._batch.ticket
-
     @property
     def is_behind(self) -> bool:
         batch = self._batch
@@ -196,7 +192,7 @@ class Gathering:
                 case DeleteDocument():
                     batch.documents[operation.kind, operation.key] = (self.new_key(), None)
         self._written()
-        return self._ticket() if operations else self.ticket
+        return self.ticket
 
     @staticmethod
     def _delete_retained(batch: Batch, operation: DeleteRetained) -> None:

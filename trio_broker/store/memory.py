@@ -45,9 +45,6 @@ class MemoryStore(Gathering):
         if self.is_behind:
             self._commit()
 
-    def _ticket(self) -> Ticket:
-        return DONE
-
     @property
     def ticket(self) -> Ticket:
         return DONE

@@ -137,9 +137,6 @@ class SqliteStore(Gathering):
 
     # -- writing
 
-    def _ticket(self) -> Ticket:
-        return self._batch.ticket if self._waits else DONE
-
     @property
     def ticket(self) -> Ticket:
         if not self._waits:
@@ -272,7 +269,7 @@ class SqliteStore(Gathering):
                 found.update((row, batch.copies[row][1]) for row in rows if row in batch.copies)
         missing = [row for row in rows if row not in found]
         if missing:
-            at = Now(self.wall.now(), self.wall.trio_time)
+            at = self._at
             if self._inline:
                 await trio.lowlevel.checkpoint()
                 copies = self._database.copies(missing, at)
