@@ -17,7 +17,7 @@ from attrs import define, field
 
 from trio_broker import cli
 from trio_broker.api.keys import GeneratedKey
-from trio_broker.config import Config
+from trio_broker.config import Config, Layers
 from trio_broker.errors import ConfigError, ListenerError
 from trio_broker.version import __version__
 
@@ -42,6 +42,7 @@ class StandIn:
     farewell: ClassVar[Callable[[StandIn], Awaitable[None]]]
 
     config: Config
+    layers: Layers
     closed: trio.Event = field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:

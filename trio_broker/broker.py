@@ -19,7 +19,9 @@ from trio_broker.access.authentication import AuthenticationChain, Authenticator
 from trio_broker.access.authorization import Authorizer
 from trio_broker.actors.acknowledger import Acknowledger
 from trio_broker.actors.alarms import STORE_DAMAGED
+from trio_broker.actors.clock import Clock
 from trio_broker.actors.core import Core
+from trio_broker.actors.documents import Documents
 from trio_broker.actors.door import Door
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.hooks import Hooks
@@ -35,8 +37,10 @@ from trio_broker.actors.restore import restore
 from trio_broker.actors.retainer import Retainer
 from trio_broker.actors.router import Router
 from trio_broker.actors.session_manager import SessionManager
+from trio_broker.actors.settings import KIND as SETTINGS
+from trio_broker.actors.settings import Settings
 from trio_broker.actors.sys_topics import SysTopics
-from trio_broker.config import Config, MqttConfig, check_files, listener_configs
+from trio_broker.config import Config, Layers, MqttConfig, check_files, listener_configs
 from trio_broker.config.without_effect import without_effect
 from trio_broker.errors import ActorGone
 from trio_broker.listeners.kinds import make_listener
@@ -87,8 +91,11 @@ class Broker:
         authenticators: Sequence[Authenticator | EnhancedAuthenticator] = (),
         authorizer: Authorizer | None = None,
         store: Store | None = None,
+        layers: Layers | None = None,
     ) -> None:
+        """`layers`: where `config` came from, if what is set over REST is to lie between them."""
         self.config = Config() if config is None else config
+        self._layers = Layers(self.config) if layers is None else layers
         listener_configs(self.config)  # raises ConfigError for what does not fit together
         self.hooks = Hooks()
         self._authentication = AuthenticationChain(authenticators, self.config.mqtt.allow_anonymous)
@@ -129,13 +136,19 @@ class Broker:
 
     async def _run(self, task_status: trio.TaskStatus[Addresses]) -> None:
         check_files(self.config)
-        for key in without_effect(self.config):
-            log.warning("%s has no effect in this version", key)
         async with trio.open_nursery() as actors:
             async with trio.open_nursery() as sessions:
-                core = self._core = self._make_core(sessions)
-                await self._store.open(core.clock, core.store_told)
+                clock = Clock()
+                await self._store.open(clock, self._store_told)
                 self._store_is_open = True
+                documents = Documents(self._store, await self._store.documents())
+                settings = Settings(self._layers, documents.of(SETTINGS))
+                self.config = settings.config
+                check_files(self.config)
+                for key in without_effect(self.config):
+                    log.warning("%s has no effect in this version", key)
+                core = self._core = self._make_core(sessions, clock, documents, settings)
+                core.store_told(self._store.failure)
                 if self._store.damaged is not None:
                     message = "The store was damaged: it was set aside, and a new one was begun"
                     core.alarms.activate(STORE_DAMAGED, message, {"file": self._store.damaged})
@@ -169,7 +182,11 @@ class Broker:
         """Ask for a graceful end; `run` returns when it is done. May be called more than once."""
         self._closing.set()
 
-    def _make_core(self, sessions: trio.Nursery) -> Core:
+    def _store_told(self, failure: str | None) -> None:
+        if self._core is not None:
+            self._core.store_told(failure)
+
+    def _make_core(self, sessions: trio.Nursery, clock: Clock, documents: Documents, settings: Settings) -> Core:
         config = self.config
         core = Core(
             node_name=config.node.name,
@@ -178,6 +195,9 @@ class Broker:
             authorizer=self._authorizer,
             store=self._store,
             hooks=self.hooks,
+            documents=documents,
+            settings=settings,
+            clock=clock,
             sessions_nursery=sessions,
             shared_subscription_strategy=cast(Strategy, config.mqtt.shared_subscription_strategy),
         )

@@ -20,7 +20,7 @@ from typing import NoReturn, Protocol
 import trio
 
 from trio_broker.broker import Addresses, Broker
-from trio_broker.config import Bind, Config, check_files, listener_configs, load
+from trio_broker.config import Bind, Config, Layers, check_files, listener_configs, load
 from trio_broker.errors import ConfigError, ListenerError, StoreError
 from trio_broker.garbage import short_pauses
 from trio_broker.logs import logging_as
@@ -117,13 +117,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command:
             return _tool(arguments.command[0], arguments.command[1:], arguments.config, overrides)
-        config = load(arguments.config, os.environ, overrides)
+        layers = Layers.gather(arguments.config, os.environ, overrides)
+        config = layers.config()
         check_files(config)
         if arguments.check:
             print("trio-broker: the configuration is good")
             return 0
         with logging_as(config.log):
-            return _run(config)
+            return _run(config, layers)
     except ConfigError as error:
         _tell(error)
         return WRONG_USE
@@ -155,9 +156,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _run(config: Config) -> int:
+def _run(config: Config, layers: Layers) -> int:
     try:
-        return trio.run(_serve, config)
+        return trio.run(_serve, config, layers)
     except KeyboardInterrupt:  # before or after the time in which signals are looked after
         return INTERRUPTED
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the outermost frame: all of it is told
@@ -194,8 +195,8 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-async def _serve(config: Config) -> int:
-    broker = Broker(config)
+async def _serve(config: Config, layers: Layers) -> int:
+    broker = Broker(config, layers=layers)
     ender = _Ender(broker, config.shutdown_timeout)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
@@ -204,7 +205,7 @@ async def _serve(config: Config) -> int:
                 async with trio.open_nursery() as broker_nursery:
                     addresses: Addresses = await broker_nursery.start(broker.run)
                     stack.enter_context(short_pauses(trio.lowlevel.current_trio_token().run_sync_soon))
-                    _announce(config, addresses)
+                    _announce(broker.config, addresses)
                     ender.ready()
                     logger.info("trio-broker %s is ready: %s", __version__, config.node.name)
             nursery.cancel_scope.cancel()

@@ -83,6 +83,9 @@ def queued(number: int, payload: bytes = b"hello", **changes: Any) -> QueuedMess
 class FakeQuestions:
     """Set `fault` to have every question raise it."""
 
+    # What has state of its own is tested over a real broker (tests/api/live.py).
+    settings: Any = None
+
     node_name: str = NODE
     broker_version: str = "0.1.0"
     message_id_suffix: int = 0xF44500000D360002

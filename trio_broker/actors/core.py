@@ -13,11 +13,16 @@ import trio
 
 from trio_broker.access.authentication import AuthenticationChain
 from trio_broker.access.authorization import Authorizer
+from trio_broker.actors.actor import DEFAULT_ASK_TIMEOUT
 from trio_broker.actors.alarms import STORE_FAILURE, Alarms
 from trio_broker.actors.clock import Clock
+from trio_broker.actors.documents import Documents
 from trio_broker.actors.hooks import Hooks
+from trio_broker.actors.interceptors import Interceptors
 from trio_broker.actors.messages import ClockSet
+from trio_broker.actors.settings import Settings
 from trio_broker.actors.timers import Timers
+from trio_broker.errors import AskTimeout
 from trio_broker.routing.shared_group import Strategy
 from trio_broker.session.limits import Limits
 from trio_broker.session.meter import Meter
@@ -61,6 +66,9 @@ class Core:
         authorizer: Authorizer | None,
         store: Store,
         hooks: Hooks,
+        documents: Documents,
+        settings: Settings,
+        clock: Clock,
         sessions_nursery: trio.Nursery,
         shared_subscription_strategy: Strategy = "round_robin",
     ) -> None:
@@ -72,7 +80,11 @@ class Core:
         self.fabric: Fabric = LocalFabric(NodeId(node_name))
         self.hooks = hooks
         self.shared_subscription_strategy = shared_subscription_strategy
-        self.clock = Clock()
+        self.documents = documents
+        self.settings = settings
+        settings.core = self
+        self.clock = clock
+        self.interceptors = Interceptors(self)
         self.timers = Timers()
         self.meter = Meter()
         self.alarms = Alarms(self.clock)
@@ -144,6 +156,17 @@ class Core:
     def when_durable(self, call: Callable[[], None]) -> None:
         """Call when all that was written until now is durable."""
         self.store.ticket.then(call)
+
+    async def durable(self, within: float = DEFAULT_ASK_TIMEOUT) -> None:
+        """Return when all that was written until now is durable. Raises AskTimeout."""
+        ticket = self.store.ticket
+        if ticket.done:
+            await trio.lowlevel.checkpoint()
+            return
+        with trio.move_on_after(within):
+            await ticket.wait()
+            return
+        raise AskTimeout(f"the store did not keep it within {within:g} s")
 
     def clock_was_set(self) -> None:
         """What is kept in wall clock time has to follow."""

@@ -65,6 +65,7 @@ class Management:
         self._core = core
         self._log_path = log_path
         self._listeners = listeners
+        self.settings = core.settings
         self.node_name = core.node_name
         self.broker_version = __version__
         self.max_packet_size = core.limits.max_packet_size

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from attrs import define, field
 
+from trio_broker.actors.settings import Settings
 from trio_broker.protocol.packets import NO_PROPERTIES, Properties
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.info import QueuePage, SessionInfo
@@ -121,6 +122,7 @@ class ListenerInfo:
 class Questions(Protocol):
     """All questions to the running broker. Each may raise `ActorGone` or `AskTimeout`."""
 
+    settings: Settings
     node_name: str
     broker_version: str
     message_id_suffix: int

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import trio
 
+from trio_broker.actors.interceptors import Interceptor
 from trio_broker.actors.messages import (
     After,
     AskRecipients,
@@ -86,7 +87,9 @@ class Router(ResidentActor):
     def __init__(self, core: Core) -> None:
         super().__init__("router", MAILBOX)
         self.core = core
-        self.table: RoutingTable[Any] = RoutingTable(strategy=core.shared_subscription_strategy)
+        self.table: RoutingTable[Any] = RoutingTable(
+            strategy=core.shared_subscription_strategy, special=core.interceptors.concerned
+        )
         self._touched: Touched = {}
         self._leaving: deque[Iterator[Subscription]] = deque()
         self._keeps = core.store.keeps
@@ -94,6 +97,7 @@ class Router(ResidentActor):
         self._retaining: list[Run | Retrieve] = []
         self._answers: list[tuple[PublishRuns, list[int]]] = []
         self._after: list[Callable[[], None]] = []
+        self._replaced: list[tuple[Run, list[Run]]] = []
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -175,13 +179,16 @@ class Router(ResidentActor):
 
     # -- messages -----------------------------------------------------------------------------------------------
 
-    def _route(self, run: Run) -> None:
+    def _route(self, run: Run, seen: Interceptor | None = None) -> None:
+        """`seen`: the interceptor that put this run in the place of another."""
         topic = run.topic_name
         table = self.table
         plan = table.plans.get(topic)
         if plan is None:
             plan = table.match(topic)
         if self._keeps and self.core.store.failure is not None and self._refuse(run, plan):
+            return
+        if plan.special is not None and self._intercept(run, plan, seen):
             return
         touched = self._touched
         for delivery in plan.deliveries:
@@ -210,6 +217,29 @@ class Router(ResidentActor):
                 self._keep_retained(run)
         if core.hooks.published:
             core.hooks.call_published(run.messages)
+
+    def _intercept(self, run: Run, plan: Plan[Any], seen: Interceptor | None) -> bool:
+        """Show it to those who are concerned with its topic; true when other runs have taken its place."""
+        interceptors = self.core.interceptors
+        concerned = cast("tuple[Interceptor, ...]", plan.special)
+        if seen is not None:
+            concerned = interceptors.behind(seen, concerned)
+        for interceptor in concerned:
+            others = interceptor.intercept(run, plan)
+            if others is None:
+                continue
+            run.matched = 0
+            for other in others:
+                self._route(other, interceptor)
+                run.matched += other.matched
+            if others:
+                self._replaced.append((run, others))
+            else:
+                self.core.meter.messages_publish += len(run)
+            if run.qos and run.publisher is not None:
+                self._settled.append(run)
+            return True
+        return False
 
     def _share(self, group: SharedGroup[Any], run: Run) -> None:
         """Each message of the run to one member of the group [MQTT 5.0 section 4.8.2]."""
@@ -265,6 +295,10 @@ class Router(ResidentActor):
                     recipient.deliver(items, now, inserted_at_ns)
                 else:
                     self._tell_items(recipient, items)
+        if self._replaced:
+            for run, others in self._replaced:
+                run.stored = run.stored or any(other.stored for other in others)
+            self._replaced.clear()
         if self._answers:
             ticket = core.store.ticket
             for question, counts in self._answers:
@@ -337,6 +371,10 @@ class Router(ResidentActor):
         if not run.qos:
             return False
         if run.retain:
+            return True
+        if plan.special is not None and any(
+            interceptor.keeps(run) for interceptor in cast("tuple[Interceptor, ...]", plan.special)
+        ):
             return True
         connection = cast("Connection | None", run.publisher)
         if run.qos == 2 and connection is not None and connection.journal is not None:

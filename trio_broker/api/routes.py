@@ -80,6 +80,9 @@ class Routes:
     def post(self, path: str, summary: str, **more: Any) -> Callable[[Handler], Handler]:
         return self._declare("POST", path, summary, access=more.pop("access", ADMINISTRATORS), **more)
 
+    def put(self, path: str, summary: str, **more: Any) -> Callable[[Handler], Handler]:
+        return self._declare("PUT", path, summary, access=more.pop("access", ADMINISTRATORS), **more)
+
     def delete(self, path: str, summary: str, **more: Any) -> Callable[[Handler], Handler]:
         return self._declare("DELETE", path, summary, access=more.pop("access", ADMINISTRATORS), **more)
 

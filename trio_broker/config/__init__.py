@@ -9,7 +9,7 @@ from __future__ import annotations
 from trio_broker.config.bind import Bind
 from trio_broker.config.check import check, check_files, listener_configs
 from trio_broker.config.listeners import LISTENER_KINDS, ListenerConfig, SslOptions, TcpOptions, WebsocketOptions
-from trio_broker.config.load import load
+from trio_broker.config.load import Layers, load
 from trio_broker.config.model import (
     ApiKeyConfig,
     Config,
@@ -33,6 +33,7 @@ __all__ = [
     "DashboardConfig",
     "DashboardListeners",
     "HttpConfig",
+    "Layers",
     "ListenerConfig",
     "LogConfig",
     "MqttConfig",

@@ -73,6 +73,39 @@ def table(cls: type[attrs.AttrsInstance], doc: str, *, optional: bool = False) -
     return section(_Table(cls, doc), factory=_absent if optional else cls)
 
 
+class _Records(Entry):
+    """A list of tables of one class; a layer replaces the whole list."""
+
+    def __init__(self, cls: type[attrs.AttrsInstance], doc: str) -> None:
+        self.cls = cls
+        self.doc = doc
+
+    def overlay(self, current: Any, raw: object, key: str, *, text: bool) -> object:
+        value = raw
+        if text and isinstance(raw, str):
+            try:
+                value = toml_value(raw)
+            except ValueError as error:
+                raise ConfigError(key, f"{show(raw)} is not a list of tables") from error
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(key, f"{show(raw)} is not a list of tables")
+        return tuple(
+            overlay(self.cls(), as_table(item, f"{key}.{number}"), f"{key}.{number}")
+            for number, item in enumerate(value, 1)
+        )
+
+    def plain(self, current: Any, *, secrets: bool) -> object:
+        return [plain(record, secrets=secrets) for record in current]
+
+    def keys(self, key: str) -> Iterator[str]:
+        yield key
+
+
+def records(cls: type[attrs.AttrsInstance], doc: str) -> Any:
+    """An attrs field for a list of tables, as a tuple; empty unless something is said of it."""
+    return section(_Records(cls, doc), factory=tuple, converter=tuple)
+
+
 def _absent() -> None:
     return None
 

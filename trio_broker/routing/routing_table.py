@@ -7,7 +7,7 @@ plans only refer to. The cache is bounded by its number of plans and by the numb
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from random import Random
 from typing import Final, Generic
@@ -32,6 +32,8 @@ class Plan(Generic[R]):
 
     deliveries: tuple[Delivery[R], ...]
     groups: tuple[SharedGroup[R], ...]
+    special: object = None
+    """What `RoutingTable.special` said of the topic."""
 
     def __bool__(self) -> bool:
         return bool(self.deliveries or self.groups)
@@ -59,6 +61,8 @@ class RoutingTable(Generic[R]):
     strategy: Strategy = "round_robin"
     max_plans: int = 100_000
     random: Random = field(factory=Random, kw_only=True)
+    special: Callable[[str], object] | None = field(default=None, kw_only=True)
+    """Asked once for each plan that is made; what it says of a topic name lies in the plan. None: nothing."""
     plans: dict[str, Plan[R]] = field(factory=dict, init=False)
     _planned_deliveries: int = field(default=0, init=False)
     _nobody: Plan[R] = field(factory=lambda: Plan((), ()), init=False)
@@ -240,9 +244,16 @@ class RoutingTable(Generic[R]):
         plan = self.plans.get(topic_name)
         if plan is None:
             plan = self._make_plan(topic_name)
+            if self.special is not None and (special := self.special(topic_name)) is not None:
+                plan = Plan(plan.deliveries, plan.groups, special)
             if len(topic_name) <= LONGEST_PLANNED:
                 self._keep_plan(topic_name, plan)
         return plan
+
+    def forget_plans(self) -> None:
+        """What `special` says is another now."""
+        self.plans.clear()
+        self._planned_deliveries = 0
 
     def _make_plan(self, topic_name: str) -> Plan[R]:
         values = self._filters.match(topic_name)
@@ -292,5 +303,4 @@ class RoutingTable(Generic[R]):
             if plan is not None:
                 self._planned_deliveries -= len(plan.deliveries)
         elif self.plans:
-            self.plans.clear()
-            self._planned_deliveries = 0
+            self.forget_plans()

@@ -21,7 +21,7 @@ from trio_broker.store import reading
 from trio_broker.store.batch import Batch
 from trio_broker.store.commit import WallOf, apply
 from trio_broker.store.files import DATA_DIR_KEY, set_aside
-from trio_broker.store.operations import Kept
+from trio_broker.store.operations import Kept, PutDocument
 from trio_broker.store.reading import Now
 from trio_broker.store.schema import MIGRATIONS, check, migrate
 
@@ -226,6 +226,9 @@ class Database:
     def everything(self, at: Now) -> Iterator[list[Kept]]:
         """See `reading.everything`."""
         return reading.everything(self._writer, at)
+
+    def documents(self) -> list[PutDocument]:
+        return reading.documents(self._writer)
 
     def is_damaged(self, reason: str) -> None:
         """What SQLite does not see: the next start sets the file aside."""

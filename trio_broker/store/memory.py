@@ -13,7 +13,7 @@ from trio_broker.session.outgoing import Outgoing
 from trio_broker.store.batch import Batch
 from trio_broker.store.database import Database
 from trio_broker.store.gathering import Gathering
-from trio_broker.store.operations import Kept, Operation
+from trio_broker.store.operations import Kept, Operation, PutDocument
 from trio_broker.store.reading import Now
 from trio_broker.store.store import Wall
 from trio_broker.store.ticket import DONE, Ticket
@@ -62,6 +62,11 @@ class MemoryStore(Gathering):
         for piece in self._database.everything(Now(self._wall.now(), self._wall.trio_time)):
             for kept in piece:
                 yield kept
+
+    async def documents(self) -> list[PutDocument]:
+        self._commit()
+        await trio.lowlevel.checkpoint()
+        return self._database.documents()
 
     async def room(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -121,6 +126,10 @@ class ForgetfulStore:
         nothing: tuple[Kept, ...] = ()
         for kept in nothing:
             yield kept
+
+    async def documents(self) -> list[PutDocument]:
+        await trio.lowlevel.checkpoint()
+        return []
 
     async def queue(self, rows: Sequence[int]) -> list[Outgoing]:
         await trio.lowlevel.checkpoint()

@@ -97,8 +97,12 @@ def _everything(db: apsw.Connection, at: Now) -> Iterator[list[Kept]]:
     yield from _queued(db)
     for rows in _chunks(db, "SELECT frame, expires_at FROM retained"):
         yield [PutRetained(_message(frame, expires_at, at)) for frame, expires_at in rows]
-    for rows in _chunks(db, "SELECT kind, key, body FROM doc"):
-        yield [PutDocument(*row) for row in rows]
+    yield [*documents(db)]
+
+
+def documents(db: apsw.Connection) -> list[PutDocument]:
+    """In the order in which they were last written."""
+    return [PutDocument(*row) for row in db.execute("SELECT kind, key, body FROM doc ORDER BY rev")]
 
 
 def _chunks(db: apsw.Connection, sql: str) -> Iterator[list[tuple[Any, ...]]]:

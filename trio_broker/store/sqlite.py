@@ -22,7 +22,7 @@ from trio_broker.store.batch import Batch
 from trio_broker.store.database import DAMAGED, TRANSIENT, Database
 from trio_broker.store.files import DATA_DIR_KEY, FILE_NAME, Lock
 from trio_broker.store.gathering import Gathering
-from trio_broker.store.operations import Kept, LastMessageId
+from trio_broker.store.operations import Kept, LastMessageId, PutDocument
 from trio_broker.store.reading import Now
 from trio_broker.store.store import Wall
 from trio_broker.store.ticket import DONE, Ticket
@@ -116,24 +116,31 @@ class SqliteStore(Gathering):
     def _at(self) -> Now:
         return Now(self.wall.now(), self.wall.trio_time)
 
+    async def documents(self) -> list[PutDocument]:
+        return await self._read(self._database.documents)
+
     async def load(self) -> AsyncIterator[Kept]:
         pieces = self._database.everything(self._at)
         while True:
-            try:
-                piece: list[Kept] | None = await self._in_thread(next, pieces, None)
-            except (apsw.Error, StoreError) as error:
-                self._is_sound = False  # the next start looks at all of it first
-                if isinstance(error, StoreError):
-                    await self._in_thread(self._database.is_damaged, str(error))
-                raise ConfigError(
-                    DATA_DIR_KEY, f"{self.path} cannot be read: {error}; if it is damaged, the next start sets it aside"
-                ) from error
+            piece: list[Kept] | None = await self._read(next, pieces, None)
             if piece is None:
                 return
             for kept in piece:
                 if isinstance(kept, LastMessageId):
                     self._reserved_id = kept.message_id
                 yield kept
+
+    async def _read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """At the start; raises ConfigError."""
+        try:
+            return await self._in_thread(function, *arguments)
+        except (apsw.Error, StoreError) as error:
+            self._is_sound = False  # the next start looks at all of it first
+            if isinstance(error, StoreError):
+                await self._in_thread(self._database.is_damaged, str(error))
+            raise ConfigError(
+                DATA_DIR_KEY, f"{self.path} cannot be read: {error}; if it is damaged, the next start sets it aside"
+            ) from error
 
     # -- writing
 

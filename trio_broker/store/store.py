@@ -12,7 +12,7 @@ from typing import Protocol
 import trio
 
 from trio_broker.session.outgoing import Outgoing
-from trio_broker.store.operations import Kept, Operation
+from trio_broker.store.operations import Kept, Operation, PutDocument
 from trio_broker.store.ticket import Ticket
 
 
@@ -55,6 +55,9 @@ class Store(Protocol):
 
         Copies of a session that is not there belong to nobody: remove them.
         """
+
+    async def documents(self) -> list[PutDocument]:
+        """The documents of all kinds, in the order in which they were last written. Raises ConfigError."""
 
     # -- writing
 
