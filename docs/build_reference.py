@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import attrs
 from trio_broker.config import Config, ListenerConfig, SslOptions, TcpOptions, WebsocketOptions, to_dict
 from trio_broker.config.kinds import Choice, Or
 from trio_broker.config.setting import Kind, Setting, entries
-from trio_broker.config.tree import overlay
+from trio_broker.config.tree import Records, overlay
 from trio_broker.config.without_effect import without_effect
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
@@ -54,8 +54,8 @@ _INTRODUCTION = """# Configuration
 
 Made from the code by `python docs/build_reference.py`; do not change it here.
 
-A configuration file is TOML. What comes later wins: the defaults, the file (`--config`), the environment, the command
-line (`--set KEY=VALUE`). The names and forms are EMQX's:
+A configuration file is TOML. What comes later wins: the defaults, the file (`--config`), what was set
+[over REST](rest/configs.md), the environment, the command line (`--set KEY=VALUE`). The names and forms are EMQX's:
 
 * a duration is `"15s"`, `"1m30s"`, `"7d"`, or a whole number of milliseconds;
 * a size is `"10KB"`, `"1MB"`, `"2GB"`, or a whole number of bytes; 1 KB is 1024 bytes;
@@ -109,7 +109,7 @@ def _flat(tables: dict[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
 
 def _sections(cls: type[attrs.AttrsInstance], key: str) -> Iterator[str]:
     """The tables of this class, and of those below it."""
-    settings: dict[str, Setting] = {}
+    settings: dict[str, Setting | Records] = {}
     below: list[str] = []
     for name, entry in entries(cls).items():
         path = f"{key}.{name}" if key else name
@@ -125,6 +125,10 @@ def _sections(cls: type[attrs.AttrsInstance], key: str) -> Iterator[str]:
                 path_below = f"{LISTENER}.{name_below}"
                 below.append(f"### `[{path_below}]`\n\nFor {kinds}.\n")
                 below.append(_table(dict(_settings(cls_below, path_below))))
+        elif isinstance(entry, Records):
+            settings[path] = entry
+            below += [f"## `[[{path}]]`\n\n{entry.doc.capitalize()}: any number of tables.\n"]
+            below.append(_table(dict(_settings(entry.cls, path))))
         else:
             below += _sections(entry.cls, path)  # type: ignore[attr-defined]
     if settings:
@@ -139,23 +143,37 @@ def _settings(cls: type[attrs.AttrsInstance], key: str) -> Iterator[tuple[str, S
             yield f"{key}.{name}", entry
 
 
-def _table(settings: dict[str, Setting]) -> str:
+def _table(settings: Mapping[str, Setting | Records]) -> str:
     lines = ["| key | value | default | meaning | environment |", "|---|---|---|---|---|"]
     for key, setting in settings.items():
-        cells = (
-            f"`{key.rpartition('.')[2]}`",
-            setting.kind.expects,
-            f"`{json.dumps(setting.default)}`",
-            _meaning(key, setting),
-            f"`{environment_name(key)}`",
-        )
+        name, environment = f"`{key.rpartition('.')[2]}`", f"`{environment_name(key)}`"
+        if isinstance(setting, Records):
+            cells = (name, "a list of tables", "`[]`", f"{setting.doc}: see `[[{key}]]`.", environment)
+        else:
+            default = f"`{json.dumps(setting.default)}`"
+            cells = (name, setting.kind.expects, default, _meaning(key, setting), environment)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join([*lines, ""])
 
 
 def environment_name(key: str) -> str:
-    """`mqtt.max_inflight` as `TRIO_BROKER_MQTT__MAX_INFLIGHT`."""
-    return f"TRIO_BROKER_{key.upper().replace('.', '__')}"
+    """`mqtt.max_inflight` as `TRIO_BROKER_MQTT__MAX_INFLIGHT`; a list of tables is one variable."""
+    return f"TRIO_BROKER_{(_list_of(key) or key).upper().replace('.', '__')}"
+
+
+def _list_of(key: str) -> str:
+    """The list of tables that this is a key of; "" where it is of none."""
+    cls: Any = Config
+    found: list[str] = []
+    for part in key.split("."):
+        entry = entries(cls).get(part)
+        found.append(part)
+        if isinstance(entry, Records):
+            return ".".join(found)
+        cls = getattr(entry, "cls", None)
+        if cls is None:
+            break
+    return ""
 
 
 def _meaning(key: str, setting: Setting) -> str:
@@ -191,8 +209,9 @@ def _others(setting: Setting) -> Iterator[object]:
 def _is_without_effect(key: str, raw: object) -> bool:
     """Whether a broker with this value says that it has no effect."""
     value: object = raw
-    for part in reversed(key.replace(LISTENER, "listeners.tcp.default").split(".")):
-        value = {part: value}
+    parts = key.replace(LISTENER, "listeners.tcp.default").split(".")
+    for count, part in reversed(list(enumerate(parts, 1))):
+        value = {part: [value] if ".".join(parts[:count]) == _list_of(key) != key else value}
     assert isinstance(value, dict)
     return bool(without_effect(overlay(Config(), value)))
 

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import pytest
 import trio
 import trio.testing
-from attrs import define, field
+from attrs import define, evolve, field
 
 from trio_broker import cli
 from trio_broker.api.keys import GeneratedKey
-from trio_broker.config import Config, Layers
+from trio_broker.config import Config, Layers, LogConfig
 from trio_broker.errors import ConfigError, ListenerError
 from trio_broker.version import __version__
 
@@ -32,6 +32,20 @@ class Addresses:
 
 
 @define
+class StandInSettings:
+    """Who wants to hear of changes, by root; it is all that the command asks for."""
+
+    watchers: dict[str, Callable[[Config, Config], None]] = field(factory=dict)
+
+    @property
+    def settings(self) -> StandInSettings:
+        return self
+
+    def watch(self, root: str, watcher: Callable[[Config, Config], None]) -> None:
+        self.watchers[root] = watcher
+
+
+@define
 class StandIn:
     """Starts, does `work`, then runs until it is closed, and after that does `farewell`."""
 
@@ -43,7 +57,9 @@ class StandIn:
 
     config: Config
     layers: Layers
+    ignore_stored: bool = False
     closed: trio.Event = field(factory=trio.Event)
+    questions: StandInSettings = field(factory=StandInSettings)
 
     def __attrs_post_init__(self) -> None:
         self.made.append(self)
@@ -239,6 +255,43 @@ def test_a_signal_before_the_start_is_complete(
     ]
 
 
+def test_the_log_follows_the_settings(
+    broker: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was set before the start, and what is set later."""
+    first, second = tmp_path / "first.log", tmp_path / "second.log"
+
+    async def stored(broker: StandIn) -> None:
+        broker.config = evolve(broker.config, log=LogConfig(file=str(first)))
+
+    async def change(broker: StandIn) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        changed = evolve(broker.config, log=LogConfig(file=str(second), format="json"))
+        broker.questions.watchers["log"](broker.config, changed)
+        broken = evolve(broker.config, log=LogConfig(file=str(tmp_path / "none" / "x")))
+        with pytest.raises(ConfigError, match=r"log\.file"):
+            broker.questions.watchers["log"](changed, broken)
+        await terminated(broker)
+
+    monkeypatch.setattr(broker, "starting", stored)
+    monkeypatch.setattr(broker, "work", change)
+    assert cli.main([]) == 0
+    assert said(capsys) == []
+    assert "is ready" in first.read_text(encoding="utf-8")
+    assert json.loads(second.read_text(encoding="utf-8").splitlines()[-1])["message"] == "ended"
+
+
+def test_a_stored_log_that_cannot_be_opened_ends_nothing(
+    broker: type[StandIn], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def stored(broker: StandIn) -> None:
+        broker.config = evolve(broker.config, log=LogConfig(file="/none/x"))
+
+    monkeypatch.setattr(broker, "starting", stored)
+    assert cli.main([]) == 0
+    assert said(capsys)[0].startswith('ERROR trio_broker.cli: the log stays where it is: log.file: "/none/x"')
+
+
 def test_a_broker_that_ends_by_itself(
     broker: type[StandIn], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,7 +370,14 @@ def test_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert all(option in text for option in ("--config", "--set", "--check", "--version", "--log-level"))
+    options = ("--config", "--set", "--check", "--version", "--log-level", "--ignore-stored")
+    assert all(option in text for option in options)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--ignore-stored"]])
+def test_what_is_stored_is_ignored_where_that_is_said(broker: type[StandIn], arguments: list[str]) -> None:
+    assert cli.main(arguments) == 0
+    assert [made.ignore_stored for made in broker.made] == [bool(arguments)]
 
 
 @pytest.mark.parametrize(
@@ -327,6 +387,10 @@ def test_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
         (["--conf", "x"], "trio-broker: unrecognized arguments: --conf x (see trio-broker --help)"),
         (["broker.toml"], "trio-broker: unrecognized arguments: broker.toml (see trio-broker --help)"),
         (["--config"], "trio-broker: argument -c/--config: expected one argument (see trio-broker --help)"),
+        (
+            ["--ignore-stored", "check"],
+            "trio-broker: --ignore-stored is for starting the broker (see trio-broker --help)",
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -235,13 +235,16 @@ def test_the_tour(command: Started, tmp_path: Path) -> None:
             raise
     output = printed.read_text(encoding="utf-8")
     assert (code, said.read_text(encoding="utf-8")) == (0, ""), output
-    kitchen, mqueue, inflight, published, retained = values_in(output)
+    kitchen, mqueue, inflight, published, retained, delayed, banned, zone = values_in(output)
     assert (kitchen["clientid"], kitchen["connected"], kitchen["mqueue_len"]) == ("kitchen", False, 1)
     assert [(row["topic"], row["payload"]) for row in mqueue["data"]] == [("house/door", "open")]
     assert "house/door open\n" in output
     assert [(row["topic"], row["payload"]) for row in inflight["data"]] == [("house/window", "closed")]
     assert set(published) == {"id"}
     assert (retained["topic"], retained["payload"]) == ("house/light", "b24=")
+    assert [(row["topic"], row["delayed_interval"]) for row in delayed["data"]] == [("house/light", 3600)]
+    assert (banned["as"], banned["who"], banned["until"]) == ("clientid", "porch", "infinity")
+    assert zone["mqtt"]["max_inflight"] == 64
 
 
 # -- links and words
@@ -269,10 +272,16 @@ def test_no_link_is_dead(page: Path) -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    docs = ROOT / "docs"
     written_by_the_benchmark = {"performance-table.md", "performance-growth.md"}
-    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.parent != ROOT} - written_by_the_benchmark
-    assert pages - {"README.md"} <= set(re.findall(r"\]\(([^)#]+)", index))
+    pages = {str(page.relative_to(docs)) for page in PAGES if page.parent != ROOT} - written_by_the_benchmark
+    rest = {page for page in pages if page.startswith("reference/rest/") and not page.endswith("/README.md")}
+    assert pages - rest - {"README.md"} <= _links(docs / "README.md")
+    assert {Path(page).name for page in rest} <= _links(docs / "reference" / "rest" / "README.md")
+
+
+def _links(page: Path) -> set[str]:
+    return set(re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")))
 
 
 MACHINE_PATHS = re.compile(r"(?<![\w.}])/(?:work|root|home|tmp|Users|usr/local)(?:/|\b)|site-packages|[A-Z]:\\")

@@ -62,6 +62,24 @@ def test_an_import_is_light_and_changes_nothing(statement: str) -> None:
     assert (found["handlers"], found["levels"], found["signals"]) == (0, [30, 0], True)
 
 
+def test_a_broker_that_runs_without_rest_loads_nothing_of_it() -> None:
+    statement = (
+        "import sys, trio\n"
+        "from trio_broker import Broker, Config\n"
+        "async def main():\n"
+        "    async with trio.open_nursery() as nursery:\n"
+        "        broker = Broker(Config())\n"
+        "        await nursery.start(broker.run)\n"
+        "        await trio.testing.wait_all_tasks_blocked()\n"
+        "        broker.close()\n"
+        "import trio.testing; trio.run(main)\n"
+        "assert not [name for name in sys.modules if name.startswith('trio_broker.api')]"
+    )
+    modules = loaded_by(statement)["modules"]
+    assert isinstance(modules, list)
+    assert not {"quart", "hypercorn", "prometheus_client", "pyhocon"} & set(modules)
+
+
 def lines_of(path: Path) -> int:
     return len(path.read_text(encoding="utf-8").splitlines())
 

@@ -238,3 +238,27 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught, logging_as(LogConfig(file=str(path))):
         pass
     assert str(caught.value) == f'log.file: "{path}" cannot be written: No such file or directory'
+
+
+def test_a_log_goes_somewhere_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each record to one place; nothing is lost where the other place cannot be had."""
+    path = tmp_path / "broker.log"
+    logger = logging.getLogger("x")
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level)
+    with logging_as(LogConfig()) as log:
+        logger.debug("not yet")
+        logger.info("one")
+        log.change(LogConfig(level="debug", format="json", file=str(path)))
+        log.change(LogConfig(level="debug", format="json", file=str(path)))
+        logger.debug("two")
+        with pytest.raises(ConfigError, match=r"log\.file"):
+            log.change(LogConfig(level="error", file=str(tmp_path / "none" / "x")))
+        logger.debug("three")
+        log.change(LogConfig(level="warning"))
+        logger.info("no more")
+        logger.warning("four")
+    assert [line.split(": ")[-1] for line in capsys.readouterr().err.splitlines()] == ["one", "four"]
+    lines = [json.loads(line)["message"] for line in path.read_text(encoding="utf-8").splitlines()]
+    assert lines == ["two", "three"]
+    assert (root.handlers, root.level) == before

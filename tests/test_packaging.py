@@ -60,7 +60,7 @@ def test_the_example_has_every_key() -> None:
 def flattened(tables: dict[str, Any], prefix: str) -> list[str]:
     found: list[str] = []
     for name, value in tables.items():
-        found += flattened(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
+        found += flattened(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [f"{prefix}{name}"]
     return found
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,43 +19,51 @@ from trio_broker.access.authentication import AuthenticationChain, Authenticator
 from trio_broker.access.authorization import Authorizer
 from trio_broker.actors.acknowledger import Acknowledger
 from trio_broker.actors.alarms import STORE_DAMAGED
+from trio_broker.actors.auto_subscribe import AutoSubscribe
+from trio_broker.actors.banned import Banned
 from trio_broker.actors.clock import Clock
 from trio_broker.actors.core import Core
+from trio_broker.actors.delayed import Delayed, undelayed
 from trio_broker.actors.documents import Documents
 from trio_broker.actors.door import Door
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.hooks import Hooks
+from trio_broker.actors.in_force import follow, limits_of
 from trio_broker.actors.internal import local_subscription, make_subscription
 from trio_broker.actors.local_subscriber import LocalSubscriber
 from trio_broker.actors.management import Management
 from trio_broker.actors.memory_guard import MemoryGuard, total_bytes
 from trio_broker.actors.messages import Flush, ShutDown
 from trio_broker.actors.metrics import MetricsCollector
+from trio_broker.actors.monitor import Monitor
 from trio_broker.actors.poller import Poller
-from trio_broker.actors.questions import ListenerInfo, NewMessage, Published
+from trio_broker.actors.questions import NewMessage, Published
 from trio_broker.actors.restore import restore
 from trio_broker.actors.retainer import Retainer
 from trio_broker.actors.router import Router
 from trio_broker.actors.session_manager import SessionManager
 from trio_broker.actors.settings import KIND as SETTINGS
-from trio_broker.actors.settings import Settings
+from trio_broker.actors.settings import Settings, tell_what_is_without_effect
+from trio_broker.actors.slow_subscriptions import SlowSubscriptions
 from trio_broker.actors.sys_topics import SysTopics
-from trio_broker.config import Config, Layers, MqttConfig, check_files, listener_configs
-from trio_broker.config.without_effect import without_effect
-from trio_broker.errors import ActorGone
-from trio_broker.listeners.kinds import make_listener
-from trio_broker.listeners.listener import Listener
+from trio_broker.actors.system_watch import SystemWatch
+from trio_broker.actors.topic_metrics import TopicMetrics
+from trio_broker.actors.topic_rewrite import TopicRewrite
+from trio_broker.config import Config, Layers, check_files, listener_configs
+from trio_broker.errors import ActorGone, ConfigError
+from trio_broker.listeners.advice import with_advice
+from trio_broker.listeners.keeper import Keeper
 from trio_broker.listeners.memory import memory_pair
 from trio_broker.protocol.packets import NO_PROPERTIES, Properties
 from trio_broker.protocol.topics import validate_topic_name
 from trio_broker.routing.shared_group import Strategy
-from trio_broker.session.limits import Limits
 from trio_broker.store.memory import ForgetfulStore
 from trio_broker.store.sqlite import SqliteStore
 from trio_broker.store.store import Store
 
 if TYPE_CHECKING:
     from trio_broker.api.keys import GeneratedKey
+    from trio_broker.api.push_gateway import PushGateway
 
 log = logging.getLogger("trio_broker")
 
@@ -92,10 +100,16 @@ class Broker:
         authorizer: Authorizer | None = None,
         store: Store | None = None,
         layers: Layers | None = None,
+        ignore_stored: bool = False,
     ) -> None:
-        """`layers`: where `config` came from, if what is set over REST is to lie between them."""
+        """`layers`: where `config` came from, if what is set over REST is to lie between them.
+
+        `ignore_stored`: what was set over REST before stays in the store, and is not in force; a root (`mqtt`, ...)
+        that is set or reset meanwhile is written anew.
+        """
         self.config = Config() if config is None else config
         self._layers = Layers(self.config) if layers is None else layers
+        self._ignores_stored = ignore_stored
         listener_configs(self.config)  # raises ConfigError for what does not fit together
         self.hooks = Hooks()
         self._authentication = AuthenticationChain(authenticators, self.config.mqtt.allow_anonymous)
@@ -103,7 +117,7 @@ class Broker:
         self._store: Store = _store(self.config) if store is None else store
         self._core: Core | None = None
         self._door: Door | None = None
-        self._listeners: dict[str, Listener] = {}
+        self._keeper: Keeper | None = None
         self._closing = trio.Event()
         self._streams: trio.Nursery | None = None
         self._store_is_open = False
@@ -135,18 +149,15 @@ class Broker:
             self._core = self._door = self._streams = None
 
     async def _run(self, task_status: trio.TaskStatus[Addresses]) -> None:
-        check_files(self.config)
         async with trio.open_nursery() as actors:
             async with trio.open_nursery() as sessions:
                 clock = Clock()
                 await self._store.open(clock, self._store_told)
                 self._store_is_open = True
                 documents = Documents(self._store, await self._store.documents())
-                settings = Settings(self._layers, documents.of(SETTINGS))
+                settings = self._settings({} if self._ignores_stored else documents.of(SETTINGS))
                 self.config = settings.config
-                check_files(self.config)
-                for key in without_effect(self.config):
-                    log.warning("%s has no effect in this version", key)
+                tell_what_is_without_effect(None, self.config)
                 core = self._core = self._make_core(sessions, clock, documents, settings)
                 core.store_told(self._store.failure)
                 if self._store.damaged is not None:
@@ -154,20 +165,23 @@ class Broker:
                     core.alarms.activate(STORE_DAMAGED, message, {"file": self._store.damaged})
                 for actor in (core.router, core.retainer, core.metrics, core.acknowledger, core.manager):
                     await actors.start(actor.run)
-                if core.sys_topics is not None:
-                    await actors.start(core.sys_topics.run)
+                await actors.start(core.system_topics.run)
+                await actors.start(core.system_watch.run)
+                await actors.start(core.monitor.run)
                 if core.poller is not None:
                     await actors.start(core.poller.run)
                 await restore(core)
                 await actors.start(self._store.run)
                 await actors.start(core.timers.run)
+                await actors.start(core.traces.run)
                 if core.clock.is_real:
                     actors.start_soon(core.clock.follow, core.clock_was_set)
                 self._streams = sessions
                 addresses = Addresses()
                 async with trio.open_nursery() as doors:
-                    await self._open_listeners(doors, addresses)
+                    addresses.listeners = await self._open_listeners(doors, core)
                     await self._open_api(doors, addresses)
+                    self._follow_push_gateway(doors)
                     task_status.started(addresses)
                     await self._closing.wait()
                     with trio.move_on_after(self.config.shutdown_timeout) as scope:
@@ -182,17 +196,30 @@ class Broker:
         """Ask for a graceful end; `run` returns when it is done. May be called more than once."""
         self._closing.set()
 
+    def _settings(self, stored: Mapping[str, Any]) -> Settings:
+        try:
+            settings = Settings(self._layers, stored)
+            check_files(settings.config)
+        except ConfigError as error:
+            try:
+                check_files(self._layers.config())
+            except ConfigError:
+                raise with_advice(error, stored) from error  # it would not start without what is stored either
+            raise with_advice(error, stored, blamed=bool(stored)) from error
+        return settings
+
     def _store_told(self, failure: str | None) -> None:
         if self._core is not None:
             self._core.store_told(failure)
 
     def _make_core(self, sessions: trio.Nursery, clock: Clock, documents: Documents, settings: Settings) -> Core:
         config = self.config
+        self._authentication.allow_anonymous = config.mqtt.allow_anonymous  # as it may have been set over REST
         core = Core(
             node_name=config.node.name,
-            limits=_limits(config.mqtt),
+            limits=limits_of(config.mqtt),
             authentication=self._authentication,
-            authorizer=self._authorizer,
+            authorizer=undelayed(self._authorizer),
             store=self._store,
             hooks=self.hooks,
             documents=documents,
@@ -205,27 +232,36 @@ class Broker:
         core.router = Router(core)
         core.retainer = Retainer(core)
         core.metrics = MetricsCollector(core)
+        core.monitor = Monitor(core, config.dashboard.sample_interval)
         core.acknowledger = Acknowledger(core)
+        core.banned = Banned(core)
+        core.topic_rewrite = TopicRewrite(core)
+        core.auto_subscribe = AutoSubscribe(core)
         core.manager = SessionManager(core)
         mark = config.sysmon.memory_high_watermark.bytes_of(total_bytes())
-        if config.sys_topics.is_enabled:
-            core.sys_topics = SysTopics(core, config.sys_topics)
+        core.system_topics = SysTopics(core, config.sys_topics)
+        core.system_watch = SystemWatch(core, config.sysmon.os)
         core.memory_guard = MemoryGuard(core.limits.pressure, mark)
         core.memory_guard.alarms = core.alarms
         core.poller = Poller(core) if Poller.is_available() else None
-        self.questions = Management(core, self._listener_infos, self.config.log.file or None)
+        core.delayed = Delayed(core)
+        core.topic_metrics = TopicMetrics(core)
+        core.slow_subscriptions = SlowSubscriptions(core)
+        core.interceptors.add(core.topic_rewrite)
+        core.interceptors.add(core.delayed)
+        core.interceptors.add(core.retainer.rules.clearing)
+        core.interceptors.add(core.topic_metrics)
+        core.interceptors.add(core.tracing)  # the last one: it sees what is routed
+        follow(core)
+        self._keeper = Keeper(self._door)
+        self.questions = Management(core, self._keeper)
         return core
 
-    async def _open_listeners(self, nursery: trio.Nursery, addresses: Addresses) -> None:
-        assert self._door is not None
-        for config in listener_configs(self.config):
-            if not config.enable:
-                continue
-            listener = make_listener(config)
-            self._listeners[listener.identifier] = listener
-            bound = await nursery.start(listener.run, self._door)
-            address = (bound.host,) if bound.port is None else (bound.host, bound.port)
-            addresses.listeners[listener.identifier] = address
+    async def _open_listeners(self, nursery: trio.Nursery, core: Core) -> dict[str, tuple[Any, ...]]:
+        assert self._keeper is not None
+        core.settings.watch("listeners", self._keeper.changed)
+        bound: dict[str, tuple[Any, ...]] = await nursery.start(self._keeper.run, self.config, core.settings.stored)
+        return bound
 
     async def _open_api(self, nursery: trio.Nursery, addresses: Addresses) -> None:
         http = self.config.http
@@ -239,7 +275,19 @@ class Broker:
         data_dir = None if self.config.in_memory else Path(self.config.node.data_dir)
         bootstrap = self.config.api_key.bootstrap_file
         keys, addresses.generated_key = load_keys(data_dir, Path(bootstrap) if bootstrap else None)
-        app = make_app(self.questions, keys=keys, started=lambda: not self._closing.is_set())
+        dashboard = self.config.dashboard
+        app = make_app(
+            self.questions,
+            keys=keys,
+            started=lambda: not self._closing.is_set(),
+            cors=dashboard.cors,
+            api_docs=dashboard.swagger_support,
+        )
+
+        def follow_dashboard(before: Config, after: Config) -> None:
+            app.cors, app.api_docs = after.dashboard.cors, after.dashboard.swagger_support
+
+        self.questions.settings.watch("dashboard", follow_dashboard)
 
         async def serve_api(*, task_status: trio.TaskStatus[tuple[str, int]]) -> None:
             await serve(
@@ -252,11 +300,28 @@ class Broker:
 
         addresses.api = await nursery.start(serve_api)
 
+    def _follow_push_gateway(self, nursery: trio.Nursery) -> None:
+        """Figures are pushed while `prometheus.push_gateway` says so; until then nothing of it is loaded."""
+        gateway: PushGateway | None = None
+
+        def follow_push_gateway(_before: Config, after: Config) -> None:
+            nonlocal gateway
+            config = after.prometheus.push_gateway
+            if gateway is None and config.enable:
+                from trio_broker.api.push_gateway import PushGateway
+
+                gateway = PushGateway(self.questions, nursery, config)
+            if gateway is not None:
+                gateway.follow(config)
+
+        self.questions.settings.watch("prometheus", follow_push_gateway)
+        follow_push_gateway(self.config, self.config)
+
     async def _shut_down(self, core: Core) -> None:
         """Accept nothing more, tell clients, publish what would be lost, let what is on its way arrive."""
         log.info("shutting down")
-        for listener in self._listeners.values():
-            listener.close()
+        assert self._keeper is not None
+        self._keeper.close()
         if not core.store.ticket.done:
             with trio.move_on_after(LAST_WORDS):
                 await core.store.ticket.wait()  # what was taken is acknowledged before the connections end
@@ -269,9 +334,6 @@ class Broker:
         await core.retainer.ask(Flush(), math.inf)
         with trio.move_on_after(LAST_WORDS):
             await self._door.empty()
-
-    def _listener_infos(self) -> list[ListenerInfo]:
-        return [listener.info() for listener in self._listeners.values()]
 
     # -- for the embedding program ------------------------------------------------------------------------------
 
@@ -331,46 +393,6 @@ def _store(config: Config) -> Store:
     if config.in_memory:
         return ForgetfulStore()
     return SqliteStore(config.node.data_dir, config.store.durability)
-
-
-def _limits(mqtt: MqttConfig) -> Limits:
-    """The settings a session needs, with infinity as the code has it."""
-
-    def bounded(value: float) -> int | None:
-        return None if math.isinf(value) else int(value)
-
-    return Limits(
-        max_packet_size=mqtt.max_packet_size,
-        max_clientid_len=mqtt.max_clientid_len,
-        max_topic_levels=mqtt.max_topic_levels,
-        max_topic_alias=mqtt.max_topic_alias,
-        max_qos_allowed=mqtt.max_qos_allowed,
-        retain_available=mqtt.retain_available,
-        wildcard_subscription=mqtt.wildcard_subscription,
-        shared_subscription=mqtt.shared_subscription,
-        max_inflight=mqtt.max_inflight,
-        max_mqueue_len=bounded(mqtt.max_mqueue_len) or 0,
-        mqueue_store_qos0=mqtt.mqueue_store_qos0,
-        max_awaiting_rel=bounded(mqtt.max_awaiting_rel) or 0,
-        await_rel_timeout=mqtt.await_rel_timeout,
-        max_subscriptions=bounded(mqtt.max_subscriptions),
-        session_expiry_interval=_whole_seconds(mqtt.session_expiry_interval),
-        server_keepalive=mqtt.server_keepalive,
-        keepalive_multiplier=mqtt.keepalive_multiplier,
-        idle_timeout=mqtt.idle_timeout,
-        upgrade_qos=mqtt.upgrade_qos,
-        ignore_loop_deliver=mqtt.ignore_loop_deliver,
-        response_information=mqtt.response_information,
-        message_expiry_interval=bounded(mqtt.message_expiry_interval),
-        use_username_as_clientid=mqtt.use_username_as_clientid,
-        peer_cert_as_username=mqtt.peer_cert_as_username,
-        peer_cert_as_clientid=mqtt.peer_cert_as_clientid,
-    )
-
-
-def _whole_seconds(seconds: float) -> int:
-    """A session expiry interval as MQTT has it: 0xFFFFFFFF never ends."""
-    return 0xFFFFFFFF if math.isinf(seconds) else min(int(seconds), 0xFFFFFFFE)
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException | None:

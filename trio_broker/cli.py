@@ -23,7 +23,7 @@ from trio_broker.broker import Addresses, Broker
 from trio_broker.config import Bind, Config, Layers, check_files, listener_configs, load
 from trio_broker.errors import ConfigError, ListenerError, StoreError
 from trio_broker.garbage import short_pauses
-from trio_broker.logs import logging_as
+from trio_broker.logs import Log, logging_as
 from trio_broker.systemd import notify
 from trio_broker.tools import backup, check, restore
 from trio_broker.tools.progress import Progress
@@ -77,6 +77,9 @@ Each key may also be set in the environment: TRIO_BROKER_MQTT__MAX_INFLIGHT=64."
     _add_configuration(parser)
     parser.add_argument("--log-level", metavar="LEVEL", help="short for --set log.level=LEVEL")
     parser.add_argument("--check", action="store_true", help="look at the configuration, start nothing")
+    parser.add_argument(
+        "--ignore-stored", action="store_true", help="start without what was set over REST, which stays in the store"
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     # Not argparse's sub-parsers: they take any word for a misspelt command, also the value of a misspelt option.
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -111,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown + arguments.command)}")
     if arguments.command and arguments.check:
         parser.error("--check is for starting the broker; to look at the store: trio-broker check")
+    if arguments.command and arguments.ignore_stored:
+        parser.error("--ignore-stored is for starting the broker")
     overrides = [*arguments.overrides]
     if arguments.log_level is not None:
         overrides.append(f"log.level={arguments.log_level}")
@@ -123,8 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.check:
             print("trio-broker: the configuration is good")
             return 0
-        with logging_as(config.log):
-            return _run(config, layers)
+        with logging_as(config.log) as log:
+            return _run(config, layers, log, arguments.ignore_stored)
     except ConfigError as error:
         _tell(error)
         return WRONG_USE
@@ -156,9 +161,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _run(config: Config, layers: Layers) -> int:
+def _run(config: Config, layers: Layers, log: Log, ignore_stored: bool) -> int:
     try:
-        return trio.run(_serve, config, layers)
+        return trio.run(_serve, config, layers, log, ignore_stored)
     except KeyboardInterrupt:  # before or after the time in which signals are looked after
         return INTERRUPTED
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the outermost frame: all of it is told
@@ -195,8 +200,8 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-async def _serve(config: Config, layers: Layers) -> int:
-    broker = Broker(config, layers=layers)
+async def _serve(config: Config, layers: Layers, log: Log, ignore_stored: bool) -> int:
+    broker = Broker(config, layers=layers, ignore_stored=ignore_stored)
     ender = _Ender(broker, config.shutdown_timeout)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
@@ -204,6 +209,7 @@ async def _serve(config: Config, layers: Layers) -> int:
             with ender.scope, ExitStack() as stack:
                 async with trio.open_nursery() as broker_nursery:
                     addresses: Addresses = await broker_nursery.start(broker.run)
+                    _follow(broker, log)
                     stack.enter_context(short_pauses(trio.lowlevel.current_trio_token().run_sync_soon))
                     _announce(broker.config, addresses)
                     ender.ready()
@@ -211,6 +217,20 @@ async def _serve(config: Config, layers: Layers) -> int:
             nursery.cancel_scope.cancel()
     logger.info("ended")
     return FAILED if ender.scope.cancelled_caught and not ender.early else 0
+
+
+def _follow(broker: Broker, log: Log) -> None:
+    """Log as was set over REST before, and whenever that changes."""
+
+    def change(before: Config, after: Config) -> None:
+        log.change(after.log)
+
+    try:
+        log.change(broker.config.log)
+    except ConfigError as error:
+        # It was good when it was set; a broker that cannot start for it could not be told otherwise.
+        logger.error("the log stays where it is: %s", error)
+    broker.questions.settings.watch("log", change)
 
 
 class _Ender:

@@ -173,26 +173,55 @@ class LimitedFile(logging.handlers.RotatingFileHandler):
         super().close()
 
 
-@contextmanager
-def logging_as(config: LogConfig) -> Iterator[None]:
-    """While inside, what is logged in this process goes where `config` says.
+class Log:
+    """Where the log of this process goes; made by `logging_as`."""
 
-    Raises ConfigError when the file cannot be opened.
-    """
+    def __init__(self, config: LogConfig) -> None:
+        self._config = config
+        self._handler = _handler(config)
+        root = logging.getLogger()
+        root.addHandler(self._handler)
+        root.setLevel(config.level.upper())
+
+    def change(self, config: LogConfig) -> None:
+        """From now on it goes where this says. Raises ConfigError, and nothing has changed then."""
+        if config == self._config:
+            return
+        handler, before = _handler(config), self._handler
+        root = logging.getLogger()
+        root.addHandler(handler)
+        root.removeHandler(before)
+        before.close()
+        root.setLevel(config.level.upper())
+        self._config, self._handler = config, handler
+
+    def close(self) -> None:
+        logging.getLogger().removeHandler(self._handler)
+        self._handler.close()
+
+
+def _handler(config: LogConfig) -> LimitedFile | LimitedStream:
     try:
         handler = LimitedFile(config) if config.file else LimitedStream(config, sys.stderr)
     except OSError as error:
         raise ConfigError("log.file", f"{json.dumps(config.file)} cannot be written: {error.strerror}") from error
     handler.setFormatter(JsonFormatter() if config.format == "json" else TextFormatter())
+    return handler
+
+
+@contextmanager
+def logging_as(config: LogConfig) -> Iterator[Log]:
+    """While inside, what is logged in this process goes where `config` says.
+
+    Raises ConfigError when the file cannot be opened.
+    """
     root = logging.getLogger()
     level = root.level
-    root.addHandler(handler)
-    root.setLevel(config.level.upper())
+    log = Log(config)
     logging.captureWarnings(True)
     try:
-        yield
+        yield log
     finally:
         logging.captureWarnings(False)
         root.setLevel(level)
-        root.removeHandler(handler)
-        handler.close()
+        log.close()

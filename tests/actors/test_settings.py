@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from api.live import running
 
 from trio_broker.actors.settings import Overridden
-from trio_broker.config import Config, Layers
+from trio_broker.broker import Broker
+from trio_broker.config import (
+    AlarmConfig,
+    ApiKeyConfig,
+    Config,
+    DashboardConfig,
+    DashboardListeners,
+    HttpConfig,
+    Layers,
+)
 from trio_broker.errors import ConfigError, ListenerError
 from trio_broker.store.memory import MemoryStore
 
@@ -67,6 +78,100 @@ async def test_what_cannot_be_put_in_force_is_taken_back_everywhere(autojump_clo
         assert seen == [5, 32]
         assert settings.config == Config()
         assert settings.stored == {}
+
+
+async def test_a_fault_while_one_goes_back_does_not_keep_others_from_it(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as live:
+        settings = live.broker.questions.settings
+        seen: list[int] = []
+
+        def note(before: Config, after: Config) -> None:
+            seen.append(after.mqtt.max_inflight)
+
+        def goes_and_never_comes_back(before: Config, after: Config) -> None:
+            if before.mqtt.max_inflight == 5:
+                raise OSError("no")
+
+        def refuse(before: Config, after: Config) -> None:
+            raise ConfigError("mqtt.max_inflight", "not today")
+
+        for watcher in (note, goes_and_never_comes_back, refuse):
+            settings.watch("mqtt", watcher)
+        with pytest.raises(ConfigError, match="not today"):
+            await settings.change({"mqtt": {"max_inflight": 5}})
+        assert seen == [5, 32]
+        assert settings.config == Config()
+    assert "a setting could not be put back" in caplog.text
+
+
+async def test_who_fails_over_a_change_goes_back_too(autojump_clock: object) -> None:
+    """A watcher that refuses has changed nothing; one that fails may have done half of it."""
+    async with running() as live:
+        settings = live.broker.questions.settings
+        there: list[int] = [32]
+
+        def half(before: Config, after: Config) -> None:
+            there[0] = after.mqtt.max_inflight
+            if after.mqtt.max_inflight == 5:
+                raise OSError("no")
+
+        settings.watch("mqtt", half)
+        with pytest.raises(OSError, match="no"):
+            await settings.change({"mqtt": {"max_inflight": 5}})
+        assert there == [32]
+        assert settings.config == Config()
+        await settings.change({"mqtt": {"max_inflight": 6}})
+        assert there == [6]
+
+
+@pytest.mark.parametrize(
+    ("document", "word"),
+    [
+        ({"mqtt": {"max_inflight": 0}}, "stored settings: mqtt.max_inflight"),
+        ({"mqtt": {"max_inflght": 1}}, "stored settings: mqtt.max_inflght"),
+        ({"nothing": {}}, "stored settings: nothing"),
+        ({"mqtt": "x"}, "stored settings: mqtt"),
+        ({"retainer": {"msg_clear_interval": "10ms"}}, "retainer.msg_clear_interval"),
+    ],
+)
+async def test_a_stored_setting_that_does_not_fit_can_be_left_out(
+    document: dict[str, Any], word: str, autojump_clock: object
+) -> None:
+    store = MemoryStore()
+    async with running(store=store) as live:
+        await live.broker.questions.settings.change({"alarm": {"size_limit": 7}, "delayed": {"enable": False}})
+        [(root, body)] = document.items()
+        live.broker._core.documents.put("config", root, body)  # type: ignore[union-attr]
+    with pytest.raises(ConfigError) as failed:
+        await Broker(Config(), store=store).run()
+    assert word in str(failed.value)
+    assert "--ignore-stored" in str(failed.value)
+    assert "\n" not in str(failed.value)
+    async with running(store=store, ignore_stored=True) as live:
+        settings = live.broker.questions.settings
+        assert (settings.config, settings.stored) == (Config(), {})
+        assert set(live.broker._core.documents.of("config")) == {"alarm", "delayed", root}  # type: ignore[union-attr]
+        await settings.reset(root)
+        with pytest.raises(LookupError):
+            await settings.reset("nothing")
+        await settings.change({"alarm": {"validity_period": "1h"}})
+    async with running(store=store) as live:
+        config = live.broker.config
+        assert (config.alarm.size_limit, config.alarm.validity_period) == (AlarmConfig().size_limit, 3600)
+        assert config.delayed.enable is False
+
+
+async def test_what_would_not_start_without_what_is_stored_is_not_blamed_on_it(autojump_clock: object) -> None:
+    store = MemoryStore()
+    async with running(store=store) as live:
+        await live.broker.questions.settings.change({"alarm": {"size_limit": 7}})
+    missing = ApiKeyConfig(bootstrap_file="/no/such/file")
+    http = DashboardConfig(listeners=DashboardListeners(http=HttpConfig(bind="127.0.0.1:0")))
+    with pytest.raises(ConfigError, match="bootstrap_file") as failed:
+        await Broker(Config(api_key=missing, dashboard=http), store=store).run()
+    assert "--ignore-stored" not in str(failed.value)
 
 
 async def test_what_the_environment_says_cannot_be_overridden(autojump_clock: object) -> None:

@@ -16,9 +16,12 @@ from trio_broker.actors.questions import (
     Page,
     Published,
     RetainedRow,
+    Runtime,
+    SubscriptionFilter,
+    SubscriptionPage,
     SubscriptionRow,
 )
-from trio_broker.protocol.topics import matches
+from trio_broker.protocol.topics import matches, parse_topic_filter
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.info import QueuedMessage, QueuePage, SessionInfo
 
@@ -85,6 +88,14 @@ class FakeQuestions:
 
     # What has state of its own is tested over a real broker (tests/api/live.py).
     settings: Any = None
+    listener_settings: Any = None
+    traces: Any = None
+    monitor: Any = None
+    data_backup: Any = None
+    banned: Any = None
+    delayed: Any = None
+    topic_metrics: Any = None
+    slow_subscriptions: Any = None
 
     node_name: str = NODE
     broker_version: str = "0.1.0"
@@ -148,6 +159,28 @@ class FakeQuestions:
         self._check()
         return self.sessions.get(client_id)
 
+    async def clients_after(
+        self, wanted: ClientFilter, cursor: str | None, limit: int
+    ) -> tuple[list[SessionInfo], str | None]:
+        start = 0 if cursor is None else int(cursor)
+        page = await self.clients(wanted, start, limit)
+        return page.rows, str(start + limit) if page.count > start + limit else None
+
+    async def sessions_count(self) -> int:
+        self._check()
+        return len(self.sessions)
+
+    async def set_keep_alive(self, client_id: str, interval: int) -> SessionInfo | None:
+        self._check()
+        info = self.sessions.get(client_id)
+        if info is not None and info.connected:
+            info.keep_alive = interval
+        return info
+
+    async def kick_all(self, client_ids: Sequence[str]) -> None:
+        for client_id in client_ids:
+            await self.kick(client_id)
+
     async def kick(self, client_id: str) -> bool:
         self._check()
         self.filters.pop(client_id, None)
@@ -192,6 +225,18 @@ class FakeQuestions:
         self._check()
         return [SubscriptionRow(client_id, one) for client_id, all_ in self.filters.items() for one in all_.values()]
 
+    async def subscription_page(self, wanted: SubscriptionFilter, offset: int, limit: int) -> SubscriptionPage:
+        rows = [row for row in await self.subscriptions() if _is_held(row, wanted)]
+        return SubscriptionPage(rows[offset : offset + limit], len(rows))
+
+    async def topic_page(self, offset: int, limit: int) -> tuple[list[str], int]:
+        topics = await self.topics()
+        return topics[offset : offset + limit], len(topics)
+
+    async def has_topic(self, topic_filter: str) -> bool:
+        parse_topic_filter(topic_filter)
+        return topic_filter in await self.topics()
+
     async def topics(self) -> list[str]:
         self._check()
         return list(dict.fromkeys(text for all_ in self.filters.values() for text in all_))
@@ -231,6 +276,10 @@ class FakeQuestions:
         self._check()
         return dict(self.gauges)
 
+    async def runtime(self) -> Runtime:
+        self._check()
+        return Runtime(0, 0, {})
+
     async def listeners(self) -> list[ListenerInfo]:
         self._check()
         return self.listener_infos
@@ -242,6 +291,12 @@ class FakeQuestions:
     async def forget_alarms(self) -> None:
         self._check()
         self.alarms_of_the_past.clear()
+
+    async def deactivate_alarm(self, name: str) -> bool:
+        self._check()
+        before = len(self.alarms_of_now)
+        self.alarms_of_now = [alarm for alarm in self.alarms_of_now if alarm.name != name]
+        return len(self.alarms_of_now) < before
 
 
 def subscription(topic_filter: str, **changes: Any) -> Subscription:
@@ -270,4 +325,16 @@ def _is_wanted(info: SessionInfo, wanted: ClientFilter) -> bool:
         and (wanted.like_client_id is None or wanted.like_client_id in info.client_id)
         and (wanted.like_username is None or wanted.like_username in (info.username or ""))
         and all((low is None or at >= low) and (high is None or at <= high) for low, high, at in times)
+    )
+
+
+def _is_held(row: SubscriptionRow, wanted: SubscriptionFilter) -> bool:
+    held = row.subscription
+    topic = held.topic_filter if wanted.share_name is None else held.match_filter
+    return (
+        wanted.client_id in (None, row.client_id)
+        and wanted.qos in (None, held.qos)
+        and wanted.share_name in (None, held.share_name)
+        and wanted.topic in (None, topic)
+        and (wanted.match_topic is None or matches(wanted.match_topic, held.match_filter))
     )

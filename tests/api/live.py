@@ -50,10 +50,14 @@ class Live:
 
 @asynccontextmanager
 async def running(
-    config: Config | None = None, store: Store | None = None, *, layers: Layers | None = None
+    config: Config | None = None,
+    store: Store | None = None,
+    *,
+    layers: Layers | None = None,
+    ignore_stored: bool = False,
 ) -> AsyncIterator[Live]:
     """One broker until the block ends (gracefully). Give the same `store` again, and the next one has what it kept."""
-    broker = Broker(config, store=MemoryStore() if store is None else store, layers=layers)
+    broker = Broker(config, store=MemoryStore() if store is None else store, layers=layers, ignore_stored=ignore_stored)
     keys = ApiKeys()
     keys.add(*ADMIN, Role.ADMINISTRATOR)
     keys.add(*VIEWER, Role.VIEWER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 from api.fake_questions import NODE, FakeQuestions
+from api.operations import shows
 
 from trio_broker.actors.alarms import SIZE_LIMIT, Alarms
 from trio_broker.actors.clock import Clock
@@ -12,6 +13,7 @@ from trio_broker.actors.questions import AlarmRow
 NOW = 1_710_785_500_000
 
 
+@shows("GET /alarms")
 async def test_alarms_of_now(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     """EMQX's fields; an alarm of now has no end, and lasts until now."""
     questions.alarms_of_now.append(AlarmRow("store_failure", "It cannot be written", {"reason": "full"}, NOW - 2500))
@@ -33,6 +35,7 @@ def alarm_offset(answer: httpx.Response) -> str:
     return str(answer.json()["data"][0]["activate_at"][23:])
 
 
+@shows("GET /alarms", "DELETE /alarms")
 async def test_alarms_of_the_past(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     """They end where they ended, and can be forgotten; those of now cannot."""
     questions.alarms_of_now.append(AlarmRow("a", "", {}, NOW))

@@ -9,15 +9,13 @@ from urllib.parse import quote, urlencode
 import httpx
 import msgspec
 import trio
-from api.conftest import ADMIN, Started
-from api.fake_questions import FakeQuestions, queued
-from hypothesis import given, settings
+import trio.testing
+from api.live import running
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trio_broker.api import v5
-from trio_broker.api.app import make_app
 from trio_broker.api.failures import ApiError
-from trio_broker.api.keys import ApiKeys, Role
 from trio_broker.api.routes import Route
 from trio_broker.api.validation import parse_query
 
@@ -42,31 +40,28 @@ QUERIES = st.lists(st.tuples(st.sampled_from([name for name in NAMES if name != 
 
 
 async def answer_to(route: Route, segments: list[str], query: list[tuple[str, str]], body: Any) -> httpx.Response:
-    questions = FakeQuestions()
-    questions.add("c1", "t/#")
-    questions.mqueues["c1"] = questions.inflights["c1"] = [queued(number) for number in range(3)]
-    keys = ApiKeys()
-    keys.add(*ADMIN, Role.ADMINISTRATOR)
-    app = make_app(questions, keys=keys, started=Started())
-    path = re.sub(r":[a-z]+", lambda _: quote(segments.pop(), safe=""), route.path)
-    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="http://broker/api/v5", auth=ADMIN) as client:
-        return await client.request(route.method, f"{path}?{urlencode(query)}", json=body)
+    path = re.sub(r":[a-z_]+", lambda _: quote(segments.pop(), safe=""), route.path)
+    async with running() as live:
+        client = await live.connect("c1", username="u1", properties={"receive_maximum": 1})
+        await client.subscribe("t/#", qos=1)
+        for _ in range(3):
+            await live.broker.publish("t/1", b"waits", qos=1)
+        return await live.api.request(route.method, f"{path}?{urlencode(query)}", json=body)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    route=st.sampled_from([route for route in v5.ROUTES if "monitor" not in route.path]),
-    segments=st.lists(TEXTS.filter(bool), min_size=2, max_size=2),
+    route=st.sampled_from(v5.ROUTES),
+    segments=st.lists(TEXTS.filter(bool), min_size=4, max_size=4),
     query=QUERIES,
     body=VALUES,
 )
 def test_never_500(route: Route, segments: list[str], query: list[tuple[str, str]], body: Any) -> None:
-    answer = trio.run(answer_to, route, segments, query, body)
-    assert answer.status_code in {200, 202, 204, 400, 404, 415, 503}, answer.text
-    assert answer.status_code != 503 or route.path == "/status", answer.text
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    answer = trio.run(answer_to, route, segments, query, body, clock=clock)
+    assert answer.status_code < 500, answer.text
     if answer.status_code == 400:
-        assert {"code", "message"} == set(answer.json()) or {"reason_code", "message"} == set(answer.json())
+        assert {"code", "message"} <= set(answer.json()) or {"reason_code", "message"} == set(answer.json())
 
 
 @given(st.binary(max_size=40))

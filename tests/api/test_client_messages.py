@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from api.fake_questions import NOW_MS, FakeQuestions, queued
+from api.operations import shows
 
 from trio_broker.errors import ActorGone
 from trio_broker.session.info import QueuePage
@@ -30,6 +31,7 @@ async def messages(api: httpx.AsyncClient, queue: str, **query: Any) -> Any:
     return answer.json()
 
 
+@shows("GET /clients/:clientid/mqueue_messages", "GET /clients/:clientid/inflight_messages")
 @pytest.mark.usefixtures("waiting")
 async def test_rows(api: httpx.AsyncClient) -> None:
     shown = await messages(api, "mqueue", limit=1)
@@ -51,6 +53,7 @@ async def test_rows(api: httpx.AsyncClient) -> None:
     assert shown["meta"] == {"start": str(FIRST), "position": str(FIRST)}
 
 
+@shows("GET /clients/:clientid/mqueue_messages", "GET /clients/:clientid/inflight_messages")
 @pytest.mark.usefixtures("waiting")
 @pytest.mark.parametrize(("queue", "suffix"), [("mqueue", "_0"), ("inflight", "")])
 async def test_position_paging(api: httpx.AsyncClient, queue: str, suffix: str) -> None:
@@ -67,6 +70,7 @@ async def test_position_paging(api: httpx.AsyncClient, queue: str, suffix: str) 
     assert position == f"{FIRST + 4}{suffix}"
 
 
+@shows("GET /clients/:clientid/mqueue_messages", "GET /clients/:clientid/inflight_messages")
 @pytest.mark.parametrize("queue", ["mqueue", "inflight"])
 @pytest.mark.parametrize("position", [None, "none"])
 async def test_an_empty_queue(
@@ -77,6 +81,7 @@ async def test_an_empty_queue(
     assert await messages(api, queue, **query) == {"data": [], "meta": {"start": "none", "position": "none"}}
 
 
+@shows("GET /clients/:clientid/mqueue_messages")
 async def test_the_highest_priority(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     questions.add("c1")
     questions.mqueues["c1"] = [queued(0, priority=None), queued(1, priority=7)]
@@ -86,6 +91,7 @@ async def test_the_highest_priority(api: httpx.AsyncClient, questions: FakeQuest
     assert (await messages(api, "mqueue", position=f"{FIRST}_infinity"))["data"] == shown["data"][1:]
 
 
+@shows("GET /clients/:clientid/mqueue_messages", "GET /clients/:clientid/inflight_messages")
 @pytest.mark.usefixtures("waiting")
 @pytest.mark.parametrize("queue", ["mqueue", "inflight"])
 async def test_payload_modes(api: httpx.AsyncClient, waiting: FakeQuestions, queue: str) -> None:
@@ -104,6 +110,7 @@ async def test_payload_modes(api: httpx.AsyncClient, waiting: FakeQuestions, que
     assert len((await messages(api, queue))["data"]) == 5
 
 
+@shows("GET /clients/:clientid/mqueue_messages")
 @pytest.mark.usefixtures("waiting")
 @pytest.mark.parametrize(
     ("payload", "limit", "rows"),
@@ -126,6 +133,7 @@ async def test_max_payload_bytes_cuts_and_nothing_is_skipped(
     assert len(rest["data"]) == 5 - rows
 
 
+@shows("GET /clients/:clientid/mqueue_messages", "GET /clients/:clientid/inflight_messages")
 @pytest.mark.usefixtures("waiting")
 @pytest.mark.parametrize(
     ("queue", "token"),
@@ -146,6 +154,7 @@ async def test_a_bad_position(api: httpx.AsyncClient, queue: str, token: str) ->
     assert answer.json() == {"code": "INVALID_PARAMETER", "message": "position_limit_invalid"}
 
 
+@shows("GET /clients/:clientid/mqueue_messages", "GET /clients/:clientid/inflight_messages")
 @pytest.mark.usefixtures("waiting")
 @pytest.mark.parametrize("queue", ["mqueue", "inflight"])
 @pytest.mark.parametrize(
@@ -182,12 +191,14 @@ class TestEndingSession:
     def questions(self) -> FakeQuestions:
         return EndingSession()
 
+    @shows("GET /clients/:clientid/mqueue_messages")
     async def test_the_session_is_gone(self, api: httpx.AsyncClient, questions: FakeQuestions) -> None:
         questions.add("c1")
         answer = await api.get("/clients/c1/mqueue_messages")
         assert answer.status_code == 404
         assert answer.json() == {"code": "CLIENT_SHUTDOWN", "message": "Client connection has been shutdown"}
 
+    @shows("GET /clients/:clientid/inflight_messages")
     async def test_the_session_is_still_known(self, api: httpx.AsyncClient, questions: FakeQuestions) -> None:
         questions.add("c1")
         answer = await api.get("/clients/c1/inflight_messages")

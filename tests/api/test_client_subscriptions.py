@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from api.fake_questions import NODE, FakeQuestions, subscription
+from api.operations import shows
 
 NO_LOCAL = "Invalid Subscribe options: `no_local` not allowed for shared-sub. See [MQTT-3.8.3-4]"
 
@@ -22,6 +23,7 @@ def result(topic: str, **options: int) -> dict[str, Any]:
     return {"clientid": "c1", "node": NODE, "topic": topic, "qos": 0, "nl": 0, "rap": 0, "rh": 0} | options
 
 
+@shows("POST /clients/:clientid/subscribe", "GET /clients/:clientid/subscriptions")
 async def test_subscribe_and_list(api: httpx.AsyncClient, client: FakeQuestions) -> None:
     assert (await api.get("/clients/c1/subscriptions")).json() == []
     answer = await api.post("/clients/c1/subscribe", json={"topic": "t/#"})
@@ -43,6 +45,7 @@ async def test_subscribe_and_list(api: httpx.AsyncClient, client: FakeQuestions)
     assert client.filters["c1"]["$share/g/b"] == subscription("$share/g/b", qos=1)
 
 
+@shows("POST /clients/:clientid/subscribe")
 @pytest.mark.usefixtures("client")
 @pytest.mark.parametrize(
     ("body", "path"),
@@ -71,6 +74,7 @@ async def test_bodies_that_are_refused(api: httpx.AsyncClient, body: Any, path: 
     assert (detail["kind"], detail["path"]) == ("validation_error", path)
 
 
+@shows("POST /clients/:clientid/subscribe", "POST /clients/:clientid/subscribe/bulk")
 @pytest.mark.usefixtures("client")
 async def test_reasons_in_the_words_of_the_contract(api: httpx.AsyncClient) -> None:
     answer = await api.post("/clients/c1/subscribe", json={})
@@ -91,12 +95,19 @@ async def test_reasons_in_the_words_of_the_contract(api: httpx.AsyncClient) -> N
     assert (detail["path"], detail["value"]) == ("root.2.qos", 9)
 
 
+@shows("POST /clients/:clientid/subscribe")
 @pytest.mark.usefixtures("client")
 async def test_no_local_on_a_shared_one(api: httpx.AsyncClient) -> None:
     answer = await api.post("/clients/c1/subscribe", json={"topic": "$share/g/t", "nl": 1})
     assert (answer.status_code, answer.json()) == (400, {"code": "INVALID_PARAMETER", "message": NO_LOCAL})
 
 
+@shows(
+    "POST /clients/:clientid/subscribe",
+    "POST /clients/:clientid/subscribe/bulk",
+    "POST /clients/:clientid/unsubscribe",
+    "POST /clients/:clientid/unsubscribe/bulk",
+)
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -114,6 +125,7 @@ async def test_an_unknown_client(api: httpx.AsyncClient, path: str, body: Any) -
     assert answer.json() == {"code": "CLIENTID_NOT_FOUND", "message": "Client ID not found"}
 
 
+@shows("POST /clients/:clientid/subscribe/bulk")
 @pytest.mark.usefixtures("client")
 async def test_bulk(api: httpx.AsyncClient) -> None:
     body = [{"topic": "a", "qos": 1}, {"topic": "b", "nl": 1}]
@@ -122,6 +134,7 @@ async def test_bulk(api: httpx.AsyncClient) -> None:
     assert (await api.post("/clients/c1/subscribe/bulk", json=[])).json() == []
 
 
+@shows("POST /clients/:clientid/subscribe/bulk")
 async def test_bulk_where_some_fail(api: httpx.AsyncClient, client: FakeQuestions) -> None:
     body = [{"topic": "a/#/b", "qos": 1}, {"topic": "ok"}, {"topic": "$share/g/t", "nl": 1}]
     answer = await api.post("/clients/c1/subscribe/bulk", json=body)
@@ -137,6 +150,7 @@ async def test_bulk_where_some_fail(api: httpx.AsyncClient, client: FakeQuestion
     assert list(client.filters["c1"]) == ["ok"]
 
 
+@shows("POST /clients/:clientid/unsubscribe", "POST /clients/:clientid/unsubscribe/bulk")
 async def test_unsubscribe(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     questions.add("c1", "t/#", "$share/g/a", "b", "c")
     for topic in ("t/#", "$share/g/a", "never"):
@@ -147,6 +161,7 @@ async def test_unsubscribe(api: httpx.AsyncClient, questions: FakeQuestions) -> 
     assert list(questions.filters["c1"]) == ["c"]
 
 
+@shows("POST /clients/:clientid/unsubscribe", "POST /clients/:clientid/unsubscribe/bulk")
 @pytest.mark.usefixtures("client")
 @pytest.mark.parametrize(("path", "body"), [("unsubscribe", {}), ("unsubscribe/bulk", {}), ("unsubscribe/bulk", [1])])
 async def test_unsubscribe_without_a_topic(api: httpx.AsyncClient, path: str, body: Any) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from api.fake_questions import NODE, NOW_MS, FakeQuestions
+from api.operations import shows
 
 from trio_broker.actors.questions import ClientFilter
 
@@ -38,6 +39,7 @@ COUNTERS = {
 ODD_IDS = ["a/b", "a b", "#", "+/#", "ü€", "a%2Fb", "a+b", "a:b", "a?b=c", "kickout", "."]
 
 
+@shows("GET /clients/:clientid")
 async def test_the_client_object(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     questions.add("c1")
     shown = (await api.get("/clients/c1")).json()
@@ -80,6 +82,7 @@ async def test_the_client_object(api: httpx.AsyncClient, questions: FakeQuestion
     assert connected_at[-10:-5] == ".487+" or connected_at[-10:-5] == ".487-"
 
 
+@shows("GET /clients/:clientid")
 async def test_a_session_that_lives_on_and_a_certificate(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     questions.add(
         "c1",
@@ -99,6 +102,13 @@ async def test_a_session_that_lives_on_and_a_certificate(api: httpx.AsyncClient,
     assert (shown["cn"], shown["dn"]) == ("device", "CN=device")
 
 
+@shows(
+    "GET /clients/:clientid",
+    "DELETE /clients/:clientid",
+    "GET /clients/:clientid/subscriptions",
+    "GET /clients/:clientid/mqueue_messages",
+    "GET /clients/:clientid/inflight_messages",
+)
 async def test_an_unknown_client(api: httpx.AsyncClient) -> None:
     for method, path in [
         ("GET", "/clients/no"),
@@ -112,6 +122,7 @@ async def test_an_unknown_client(api: httpx.AsyncClient) -> None:
         assert answer.json() == {"code": "CLIENTID_NOT_FOUND", "message": "Client ID not found"}
 
 
+@shows("GET /clients/:clientid", "DELETE /clients/:clientid")
 @pytest.mark.parametrize("client_id", ODD_IDS)
 async def test_ids_are_percent_decoded_segment_by_segment(
     api: httpx.AsyncClient, questions: FakeQuestions, client_id: str
@@ -124,6 +135,7 @@ async def test_ids_are_percent_decoded_segment_by_segment(
     assert (await api.get(path)).status_code == 404
 
 
+@shows("GET /clients")
 async def test_list_and_paging(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     for number in range(5):
         questions.add(f"c{number}")
@@ -136,6 +148,7 @@ async def test_list_and_paging(api: httpx.AsyncClient, questions: FakeQuestions)
     assert listed == {"data": [], "meta": {"page": 9, "limit": 100, "count": 5, "hasnext": False}}
 
 
+@shows("GET /clients")
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
@@ -170,6 +183,7 @@ async def test_filters(api: httpx.AsyncClient, questions: FakeQuestions, query: 
     assert listed["meta"]["hasnext"] is False
 
 
+@shows("GET /clients")
 @pytest.mark.parametrize(
     ("query", "path"),
     [
@@ -195,6 +209,7 @@ async def test_parameters_that_are_refused(api: httpx.AsyncClient, query: str, p
     assert detail["reason"]
 
 
+@shows("GET /clients")
 @pytest.mark.parametrize(
     ("query", "message"),
     [
@@ -207,6 +222,7 @@ async def test_filter_values_of_a_wrong_type(api: httpx.AsyncClient, query: str,
     assert (answer.status_code, answer.json()) == (400, {"code": "INVALID_PARAMETER", "message": message})
 
 
+@shows("GET /clients", "GET /subscriptions")
 @pytest.mark.parametrize("path", ["/clients", "/subscriptions"])
 async def test_an_unknown_node(api: httpx.AsyncClient, path: str) -> None:
     answer = await api.get(path, params={"node": "emqx@elsewhere"})
@@ -217,6 +233,7 @@ async def test_an_unknown_node(api: httpx.AsyncClient, path: str) -> None:
     }
 
 
+@shows("GET /clients")
 @pytest.mark.parametrize(
     ("fields", "row"),
     [
@@ -233,12 +250,14 @@ async def test_selected_fields(
     assert listed == {"data": [row], "meta": {"page": 1, "limit": 100, "count": 1, "hasnext": False}}
 
 
+@shows("GET /clients")
 async def test_all_fields(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     questions.add("c1")
     listed = (await api.get("/clients", params={"fields": "all"})).json()
     assert listed["data"] == [(await api.get("/clients/c1")).json()]
 
 
+@shows("GET /clients")
 async def test_a_long_list(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     for number in range(1000):
         questions.add(f"c{number}")
@@ -246,6 +265,7 @@ async def test_a_long_list(api: httpx.AsyncClient, questions: FakeQuestions) -> 
     assert len({row["clientid"] for row in listed["data"]}) == 1000
 
 
+@shows("POST /clients/kickout/bulk")
 async def test_kick_many(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     questions.add("c1")
     questions.add("c2")
@@ -255,6 +275,7 @@ async def test_kick_many(api: httpx.AsyncClient, questions: FakeQuestions) -> No
     assert list(questions.sessions) == ["c2"]
 
 
+@shows("POST /clients/kickout/bulk")
 @pytest.mark.parametrize("body", [{}, {"clientid": "c1"}, ["c1", 2], "c1", None])
 async def test_kick_many_wants_a_list_of_ids(api: httpx.AsyncClient, questions: FakeQuestions, body: Any) -> None:
     questions.add("c1")

@@ -11,12 +11,14 @@ import httpx
 import pytest
 import trio
 from api.fake_questions import NODE, FakeQuestions
+from api.operations import shows
 
 from trio_broker.api.v5.nodes import machine_memory
 
 NODE_PATH = "/nodes/" + quote(NODE)
 
 
+@shows("GET /nodes")
 async def test_nodes(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     questions.add("c1")
     questions.add("c2", connected=False)
@@ -47,6 +49,7 @@ async def test_nodes(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     assert "No log file" in node["log_path"]
 
 
+@shows("GET /nodes/:node", "GET /nodes/:node/metrics", "GET /nodes/:node/stats")
 async def test_one_node(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     questions.log_path = "/var/log/trio-broker.log"
     node = (await api.get(NODE_PATH)).json()
@@ -56,6 +59,7 @@ async def test_one_node(api: httpx.AsyncClient, questions: FakeQuestions) -> Non
     assert (stats["topics.count"], "node" in stats, "durable_subscriptions.count" in stats) == (5, False, False)
 
 
+@shows("GET /nodes/:node", "GET /nodes/:node/metrics", "GET /nodes/:node/stats", "GET /monitor_current/nodes/:node")
 @pytest.mark.parametrize("path", ["/nodes/no", "/nodes/no/metrics", "/nodes/no/stats", "/monitor_current/nodes/no"])
 async def test_an_unknown_node(api: httpx.AsyncClient, path: str) -> None:
     answer = await api.get(path)
@@ -70,6 +74,7 @@ def test_memory_of_the_machine(tmp_path: Path) -> None:
     assert total > used > 0
 
 
+@shows("GET /metrics")
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
@@ -85,18 +90,21 @@ async def test_metrics(api: httpx.AsyncClient, path: str, shown: Any) -> None:
     assert (await api.get(f"/metrics?node={quote(NODE)}")).json()[0]["node"] == NODE
 
 
+@shows("GET /stats")
 async def test_stats(api: httpx.AsyncClient, questions: FakeQuestions) -> None:
     shown = {name: value for name, value in questions.gauges.items() if not name.startswith("durable")}
     assert (await api.get("/stats")).json() == [{"node": NODE, **shown}]
     assert (await api.get("/stats?aggregate=true")).json() == shown
 
 
+@shows("GET /metrics", "GET /stats")
 @pytest.mark.parametrize("path", ["/metrics", "/stats"])
 async def test_aggregate_is_a_boolean(api: httpx.AsyncClient, path: str) -> None:
     answer = await api.get(f"{path}?aggregate=yes")
     assert (answer.status_code, answer.json()["code"]) == (400, "BAD_REQUEST")
 
 
+@shows("GET /monitor_current")
 async def test_rates_are_measured(
     api: httpx.AsyncClient, questions: FakeQuestions, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -145,12 +153,19 @@ async def test_rates_are_measured(
     }
 
 
+@shows("GET /monitor_current/nodes/:node")
 async def test_rates_of_a_node(api: httpx.AsyncClient, autojump_clock: trio.testing.MockClock) -> None:
     shown = (await api.get("/monitor_current/nodes/" + quote(NODE))).json()
+    assert set(shown) == {
+        *("received_msg_rate", "sent_msg_rate", "dropped_msg_rate", "persisted_rate", "validation_succeeded_rate"),
+        *("validation_failed_rate", "transformation_succeeded_rate", "transformation_failed_rate", "subscriptions"),
+        *("topics", "connections", "live_connections", "retained_msg_count", "shared_subscriptions", "node_uptime"),
+    }
     assert (shown["node_uptime"], shown["topics"]) == (5_120_000, 5)
     assert not {"subscriptions_ram", "subscriptions_durable", "disconnected_durable_sessions"} & set(shown)
 
 
+@shows("GET /listeners")
 async def test_listeners(api: httpx.AsyncClient) -> None:
     status = {"running": True, "max_connections": "infinity", "current_connections": 7}
     listed = (await api.get("/listeners")).json()
@@ -160,7 +175,7 @@ async def test_listeners(api: httpx.AsyncClient) -> None:
         "name": "default",
         "enable": True,
         "bind": "0.0.0.0:1883",
-        "acceptors": 1,
+        "acceptors": 16,
         "number": 1,
         "status": status,
         "node_status": [{"node": NODE, "status": status}],
@@ -171,6 +186,7 @@ async def test_listeners(api: httpx.AsyncClient) -> None:
     assert (await api.get("/listeners?type=carrier")).status_code == 400
 
 
+@shows("GET /listeners/:id")
 @pytest.mark.parametrize("path", ["/listeners/ws:web", "/listeners/ws%3Aweb"])
 async def test_one_listener(api: httpx.AsyncClient, path: str) -> None:
     assert (await api.get(path)).json() == {
@@ -179,7 +195,7 @@ async def test_one_listener(api: httpx.AsyncClient, path: str) -> None:
         "name": "web",
         "enable": True,
         "bind": "0.0.0.0:8083",
-        "acceptors": 1,
+        "acceptors": 16,
         "max_connections": 100,
         "running": False,
         "current_connections": 0,
@@ -187,6 +203,7 @@ async def test_one_listener(api: httpx.AsyncClient, path: str) -> None:
     }
 
 
+@shows("GET /listeners/:id")
 async def test_no_such_listener(api: httpx.AsyncClient) -> None:
     answer = await api.get("/listeners/tcp:other")
     assert answer.status_code == 404
@@ -196,6 +213,7 @@ async def test_no_such_listener(api: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.json()["code"]) == (400, "BAD_REQUEST")
 
 
+@shows("GET /rules", "GET /bridges", "GET /authentication", "GET /authorization/sources")
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
@@ -207,9 +225,14 @@ async def test_no_such_listener(api: httpx.AsyncClient) -> None:
         ("/bridges", []),
         ("/authentication", []),
         ("/authorization/sources", {"sources": []}),
-        ("/cluster", {"name": "trio_broker", "nodes": [NODE], "self": NODE}),
     ],
 )
 async def test_what_there_is_nothing_of(api: httpx.AsyncClient, path: str, shown: Any) -> None:
     answer = await api.get(path)
     assert (answer.status_code, answer.json()) == (200, shown)
+
+
+@shows("GET /cluster")
+async def test_a_cluster_of_one(api: httpx.AsyncClient) -> None:
+    answer = await api.get("/cluster")
+    assert (answer.status_code, answer.json()) == (200, {"name": "trio_broker", "nodes": [NODE], "self": NODE})

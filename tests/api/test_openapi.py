@@ -5,22 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+import msgspec
 import pytest
-from api.conftest import Started
-from api.fake_questions import FakeQuestions, queued
+from api.live import running
 
-from trio_broker.actors.questions import RetainedRow
 from trio_broker.api import v5
+from trio_broker.api.failures import Failure
 from trio_broker.api.openapi import document
-from trio_broker.api.routes import EVERYBODY, Router
+from trio_broker.api.routes import EVERYBODY, Documented, Reply, Route, Router, Routes
 
 DOCUMENT = document(v5.ROUTES, v5.BASE_PATH, version="5.8.9")
 SCHEMA_KEYS = {
     *("$ref", "title", "type", "properties", "required", "additionalProperties", "items", "enum", "anyOf", "nullable"),
     *("minimum", "maximum", "minItems", "maxItems", "default", "description", "minLength", "maxLength", "pattern"),
+    *("format", "exclusiveMinimum", "exclusiveMaximum", "discriminator", "minProperties", "maxProperties", "example"),
 }
 TYPES = {"object", "array", "string", "integer", "number", "boolean"}
 
@@ -104,15 +105,15 @@ def test_schemas_are_of_openapi_3_0() -> None:
 
 def test_the_documented_parameters_are_those_of_the_contract() -> None:
     parameters = {p["name"]: p for p in DOCUMENT["paths"]["/clients"]["get"]["parameters"]}
-    assert list(parameters) == [
+    assert set(parameters) == {
         *("page", "limit", "node", "clientid", "username", "ip_address", "conn_state", "clean_start", "proto_ver"),
         *("like_clientid", "like_username", "gte_created_at", "lte_created_at"),
         *("gte_connected_at", "lte_connected_at", "fields"),
-    ]
+    }
     assert parameters["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100}
     assert parameters["clientid"]["schema"] == {"type": "array", "items": {"type": "string"}}
     publish = DOCUMENT["paths"]["/publish"]["post"]["responses"]
-    assert set(publish) == {"200", "202", "400", "401", "403", "413", "415", "500", "503"}
+    assert set(publish) == {"200", "202", "400", "401", "403", "408", "413", "415", "500", "503"}
 
 
 def resolve(schema: dict[str, Any]) -> dict[str, Any]:
@@ -159,43 +160,54 @@ def agrees(value: Any, schema: dict[str, Any]) -> bool:
     return True
 
 
+VALUES = {
+    ":clientid": "c1",
+    ":node": "trio_broker@127.0.0.1",
+    ":topic": "t1",
+    ":id": "tcp:default",
+    ":code": "NOT_FOUND",
+}
+MESSAGE = {"topic": "t/1", "payload": "p"}
+BODIES: dict[str, Any] = {
+    "/publish": MESSAGE,
+    "/publish/bulk": [MESSAGE],
+    "/clients/kickout/bulk": ["c1"],
+    "/clients/:clientid/keepalive": {"interval": 30},
+    "/clients/:clientid/subscribe": {"topic": "a"},
+    "/clients/:clientid/unsubscribe": {"topic": "a"},
+    "/clients/:clientid/subscribe/bulk": [{"topic": "a"}, {"topic": "#a"}],
+    "/clients/:clientid/unsubscribe/bulk": [{"topic": "a"}],
+}
+FOUND = (
+    *("/clients/:clientid", "/nodes/:node", "/topics/:topic", "/mqtt/retainer/message/:topic", "/error_codes/:code"),
+    "/monitor_current/nodes/:node",
+)
+"""What is below these is there, and has to be found."""
+
+
 @pytest.mark.parametrize("route", v5.ROUTES, ids=lambda route: f"{route.method} {route.path}")
-async def test_answers_are_as_documented(
-    api: httpx.AsyncClient,
-    questions: FakeQuestions,
-    started: Started,
-    route: Any,
-    autojump_clock: object,
-) -> None:
-    questions.add("c1", "t/#", "$share/g/t/1")
-    questions.mqueues["c1"] = questions.inflights["c1"] = [queued(0)]
-    questions.retained_rows = [RetainedRow(1, "t1", 0, 0, "c", None, b"x")]
-    values = {
-        ":clientid": "c1",
-        ":node": questions.node_name,
-        ":topic": "t1" if "retainer" in route.path else "t%2F%23",
-        ":id": "tcp:default",
-        ":code": "NOT_FOUND",
-    }
-    path = "/".join(values.get(part, part) for part in route.path.split("/"))
-    message = {"topic": "t/1", "payload": "p"}
-    body = {
-        "/publish": message,
-        "/publish/bulk": [message],
-        "/clients/kickout/bulk": ["c1"],
-        "/clients/:clientid/subscribe": {"topic": "a"},
-        "/clients/:clientid/unsubscribe": {"topic": "a"},
-        "/clients/:clientid/subscribe/bulk": [{"topic": "a"}, {"topic": "#a"}],
-        "/clients/:clientid/unsubscribe/bulk": [{"topic": "a"}],
-    }.get(route.path)
-    answer = await api.request(route.method, path, json=body, params={"format": "json"})
-    assert answer.status_code in {200, 204}, answer.text
-    template = re.sub(r":([a-z]+)", r"{\1}", route.path)
+async def test_answers_are_as_documented(route: Route, autojump_clock: object) -> None:
+    """Status, type, and every key; where we know what to ask for, it is a success."""
+    async with running() as live:
+        c1 = await live.connect("c1", username="u1", properties={"receive_maximum": 1})
+        for topic_filter in ("t/#", "t1", "$share/g/t1"):
+            await c1.subscribe(topic_filter, qos=1)
+        for _ in range(3):
+            await live.broker.publish("t/1", b"waits", qos=1)
+        await live.broker.publish("t1", b"x", retain=True)
+        path = "/".join(VALUES.get(part, part) for part in route.path.split("/"))
+        body = BODIES.get(route.path, {} if route.body is not None else None)
+        answer = await live.api.request(route.method, path, json=body, params={"format": "json"})
+    if route.path in BODIES or (route.path.startswith(FOUND) and route.body is None):
+        assert answer.status_code in {200, 204}, answer.text
+    template = re.sub(r":([a-z_]+)", r"{\1}", route.path)
     documented = DOCUMENT["paths"][template][route.method.lower()]["responses"][str(answer.status_code)]
-    if answer.status_code == 204:
-        assert answer.content == b""
+    if answer.content == b"":
         assert "content" not in documented
-    else:
+        return
+    content_type = answer.headers["content-type"].partition(";")[0]
+    assert content_type in documented["content"]
+    if content_type == "application/json":
         assert agrees(answer.json(), documented["content"]["application/json"]["schema"]), answer.text
 
 
@@ -226,3 +238,59 @@ def test_two_routes_of_one_name_are_refused() -> None:
     router.add("/a/:b", v5.ROUTES[0])
     with pytest.raises(ValueError, match="two routes for GET /a/:c"):
         router.add("/a/:c", v5.ROUTES[0])
+
+
+async def text_or_json(api: Any) -> list[int] | Reply:
+    raise NotImplementedError
+
+
+async def made(api: Any, name: str) -> Reply:
+    raise NotImplementedError
+
+
+async def nothing(api: Any) -> None:
+    raise NotImplementedError
+
+
+def test_statuses_and_forms_beyond_the_usual() -> None:
+    routes = Routes("Test")
+    routes.get("/a", "a", answers=[Documented(200, "As text", content_type="text/plain")])(text_or_json)
+    created = Documented(201, "Created", list[int])
+    file = Documented(200, "A file", content_type="application/octet-stream")
+    routes.post("/b/:name", "b", answers=[created, file], failures=[Failure(409, "CONFLICT", "There is one")])(made)
+    routes.delete("/c", "c", answers=[Documented(503, "Not now")])(nothing)
+    paths = document(routes.all, "/api", version="1")["paths"]
+    numbers, text = {"type": "array", "items": {"type": "integer"}}, {"type": "string"}
+    assert paths["/a"]["get"]["responses"]["200"] == {
+        "description": "As text",
+        "content": {"application/json": {"schema": numbers}, "text/plain": {"schema": text}},
+    }
+    responses = paths["/b/{name}"]["post"]["responses"]
+    assert set(responses) == {"200", "201", "400", "401", "403", "409", "500", "503"}
+    assert responses["201"] == {"description": "Created", "content": {"application/json": {"schema": numbers}}}
+    assert responses["200"]["content"] == {"application/octet-stream": {"schema": {**text, "format": "binary"}}}
+    responses = paths["/c"]["delete"]["responses"]
+    assert responses["204"] == {"description": "Done"}
+    assert responses["503"]["description"].endswith("The broker did not answer; Not now")
+
+
+class Odd(msgspec.Struct):
+    above: Annotated[float, msgspec.Meta(gt=1, lt=2)]
+    named: dict[Annotated[str, msgspec.Meta(pattern="^[a-z]+$")], int]
+    pair: tuple[int, str]
+    maybe: int | None = None
+
+
+async def odd(api: Any, query: Odd) -> None:
+    raise NotImplementedError
+
+
+def test_newer_words_are_put_into_those_of_3_0() -> None:
+    routes = Routes("Test")
+    routes.get("/odd", "odd")(odd)
+    properties = document(routes.all, "/api", version="1")["components"]["schemas"]["Odd"]["properties"]
+    bounds = {"minimum": 1, "exclusiveMinimum": True, "maximum": 2, "exclusiveMaximum": True}
+    assert properties["above"] == {"type": "number"} | bounds
+    assert properties["named"] == {"type": "object", "additionalProperties": {"type": "integer"}}
+    assert properties["pair"]["items"] == {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+    assert properties["maybe"] == {"type": "integer", "nullable": True}

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from api.fake_questions import NODE, FakeQuestions, subscription
+from api.operations import shows
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +23,7 @@ async def rows(api: httpx.AsyncClient, **query: Any) -> Any:
     return answer.json()
 
 
+@shows("GET /subscriptions")
 async def test_list(api: httpx.AsyncClient) -> None:
     listed = await rows(api)
     assert listed["meta"] == {"page": 1, "limit": 100, "count": 6, "hasnext": False}
@@ -39,6 +41,7 @@ async def test_list(api: httpx.AsyncClient) -> None:
     assert (len(listed["data"]), listed["meta"]["hasnext"], listed["meta"]["count"]) == (2, False, 6)
 
 
+@shows("GET /subscriptions")
 @pytest.mark.parametrize(
     ("query", "found"),
     [
@@ -60,6 +63,7 @@ async def test_filters(api: httpx.AsyncClient, query: dict[str, Any], found: lis
     assert listed["meta"]["count"] == len(found)
 
 
+@shows("GET /subscriptions")
 @pytest.mark.parametrize(("match_topic", "count"), [("t/#", 6), ("t/1", 4), ("t/+", 6), ("#", 6), ("x/#", 0), ("t", 0)])
 async def test_match_topic(api: httpx.AsyncClient, match_topic: str, count: int) -> None:
     listed = await rows(api, match_topic=match_topic)
@@ -67,6 +71,7 @@ async def test_match_topic(api: httpx.AsyncClient, match_topic: str, count: int)
     assert "count" not in listed["meta"]
 
 
+@shows("GET /subscriptions")
 @pytest.mark.parametrize("match_topic", ["$share/g/t", "a/#/b", ""])
 async def test_a_bad_match_topic(api: httpx.AsyncClient, match_topic: str) -> None:
     answer = await api.get("/subscriptions", params={"match_topic": match_topic})
@@ -74,12 +79,14 @@ async def test_a_bad_match_topic(api: httpx.AsyncClient, match_topic: str) -> No
     assert answer.json() == {"code": "INVALID_PARAMETER", "message": "match_topic_invalid"}
 
 
+@shows("GET /subscriptions")
 @pytest.mark.parametrize("query", ["qos=3", "durable=x", "page=0"])
 async def test_refused(api: httpx.AsyncClient, query: str) -> None:
     answer = await api.get(f"/subscriptions?{query}")
     assert (answer.status_code, answer.json()["code"]) == (400, "BAD_REQUEST")
 
 
+@shows("GET /topics")
 async def test_topics(api: httpx.AsyncClient) -> None:
     listed = (await api.get("/topics")).json()
     assert listed["data"] == [
@@ -89,6 +96,7 @@ async def test_topics(api: httpx.AsyncClient) -> None:
     assert (await api.get("/topics?limit=2&page=2")).json()["meta"]["hasnext"] is True
 
 
+@shows("GET /topics")
 @pytest.mark.parametrize(
     ("query", "found"),
     [
@@ -104,6 +112,7 @@ async def test_topics_filtered(api: httpx.AsyncClient, query: dict[str, str], fo
     assert [row["topic"] for row in listed["data"]] == found
 
 
+@shows("GET /topics")
 async def test_topics_with_a_bad_filter(api: httpx.AsyncClient) -> None:
     answer = await api.get("/topics", params={"topic": "a#"})
     assert (answer.status_code, answer.json()) == (
@@ -112,6 +121,7 @@ async def test_topics_with_a_bad_filter(api: httpx.AsyncClient) -> None:
     )
 
 
+@shows("GET /topics/:topic")
 async def test_one_topic(api: httpx.AsyncClient) -> None:
     answer = await api.get("/topics/t%2F%23")
     assert (answer.status_code, answer.json()) == (200, [{"topic": "t/#", "node": NODE}])

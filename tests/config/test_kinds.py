@@ -20,6 +20,8 @@ from trio_broker.config.kinds import (
     Or,
     Rate,
     Size,
+    SpelledFloat,
+    SpelledInt,
     Table,
     Text,
     Watermark,
@@ -72,7 +74,7 @@ LOOPBACK = Or("loopback", None, Flag())
 def test_what_a_kind_takes(kind: Kind, raw: object, value: object) -> None:
     parsed = kind.parse(raw)
     assert parsed == value
-    assert type(parsed) is type(value) or isinstance(value, dict)
+    assert type(parsed) in (type(value), SpelledFloat, SpelledInt) or isinstance(value, dict)
     assert kind.parse(kind.plain(parsed)) == value
 
 
@@ -163,3 +165,20 @@ def test_a_table_cannot_be_changed_once_read() -> None:
     table = Table(Integer()).parse({"a": 1})
     with pytest.raises(TypeError):
         table["b"] = 2  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "shown"),
+    [
+        (Duration(), "60s", "60s"),
+        (Duration(), " 90m ", "90m"),
+        (Duration(), 90_000, "1m30s"),
+        (Duration(), "0" * 40 + "60s", "1m"),
+        (Size(), "2048KB", "2048KB"),
+        (Size(), 2048, "2KB"),
+        (Size(), "2048", "2KB"),
+        (Or("disabled", math.inf, Duration()), "24h", "24h"),
+    ],
+)
+def test_what_is_shown_is_what_was_written(kind: Kind, raw: object, shown: object) -> None:
+    assert kind.plain(kind.parse(raw)) == shown

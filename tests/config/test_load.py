@@ -387,3 +387,9 @@ def test_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert str(caught.value) == f"{path}: is not UTF-8 at byte 18"
+
+
+@pytest.mark.parametrize("value", ["9" * 400 + "/s", "1e400"])
+def test_a_number_beyond_all_bounds_is_wrong_and_nothing_worse(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"listeners\.tcp\.default\.max_conn_rate"):
+        load(overrides=[f"listeners.tcp.default.max_conn_rate={value}"])

@@ -50,6 +50,7 @@ def announce_disconnected(actor: SessionActor, reason_code: int, reason: str) ->
     """The connection is over; its own log line says why."""
     core = actor.core
     core.meter.client_disconnected += 1
+    core.meter.count_disconnected(reason_code)
     core.meter.move_gauge("live_connections", -1)
     if core.sys_topics is not None:
         core.sys_topics.disconnected(actor, reason)

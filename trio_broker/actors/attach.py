@@ -40,6 +40,8 @@ def attach(actor: SessionActor, item: Attach) -> Rest | None:
         return None
     taken = actor.connection is not None
     if actor.connection is not None:
+        if core.tracing.active:
+            core.tracing.session_event(actor, "session_taken_over", by=connection.name)
         old, actor.connection = actor.connection, None
         log.debug("session of client %r taken over by %s", actor.client_id, connection.name)
         if connect.clean_start:
@@ -74,9 +76,11 @@ def attach(actor: SessionActor, item: Attach) -> Rest | None:
         core.meter.session_created += 1
         core.meter.move_gauge("sessions", 1)
     else:
+        session.live_under(core.limits)
         core.meter.session_resumed += 1
     actor.connection = connection
     connection.client_id = actor.client_id
+    connection.decoder.max_packet_size = core.limits.max_packet_size  # as its CONNACK says
     actor.peer = connection.info
     actor.terms = agreed
     actor.username = connect.username
@@ -121,8 +125,9 @@ def _welcome(actor: SessionActor, item: Attach, agreed: Terms, present: bool) ->
         connection,
         cached(core.authorizer, actor.origin, "publish"),
         cached(core.authorizer, actor.origin, "subscribe"),
+        core.topic_rewrite.rewrite_filter,
     )
-    frame = connack_frame(connect, agreed, core.limits, present, item.verdict.data)
+    frame = connack_frame(connect, agreed, session.limits, present, item.verdict.data)
     if frame is None or connection.over:
         if frame is None:
             error = ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit into its maximum packet size")
@@ -131,6 +136,8 @@ def _welcome(actor: SessionActor, item: Attach, agreed: Terms, present: bool) ->
         actor.connection = None
         actor.offline(ReasonCode.UNSPECIFIED_ERROR, "refused", keep_will=False)
         return None
+    if core.tracing.active:
+        core.tracing.attaching(actor, connection, item.verdict, present)
     now = core.clock.now()
     out = [frame]
     session.attach(agreed.level, agreed.receive_maximum, agreed.maximum_packet_size)
@@ -141,6 +148,10 @@ def _welcome(actor: SessionActor, item: Attach, agreed: Terms, present: bool) ->
     actor.count_packet()
     announce_connected(actor, connection, agreed, present)
     step = core.step(now)
+    if core.auto_subscribe.topics:
+        change = core.auto_subscribe.change(actor, connection)
+        if change is not None:
+            step.routed.append(change)
     connection.attached(channel, actor, step)
     actor.open = True  # what the client sent ahead may be for itself
     core.hand_on(step)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_broker.actors.exchange import reauthenticate
+from trio_broker.actors.exchange import exchanged, reauthenticate
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import Detached
 from trio_broker.actors.rate_limit import RateLimit
@@ -23,7 +23,7 @@ from trio_broker.protocol.decode_acknowledge import pubacks
 from trio_broker.protocol.decoder import Decoder
 from trio_broker.protocol.encode import encode, strip_to_fit
 from trio_broker.protocol.message import Run
-from trio_broker.protocol.packets import MQTT5, Auth, ConnAck, Connect, Disconnect, Packet, Properties
+from trio_broker.protocol.packets import MQTT5, ConnAck, Connect, Disconnect, Packet, Properties
 from trio_broker.protocol.reason_codes import PACKET_REASON_CODES, ReasonCode
 from trio_broker.session.changes import Answer
 from trio_broker.session.channel import Channel
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from trio_broker.actors.journal import SessionJournal
     from trio_broker.actors.session_actor import SessionActor
     from trio_broker.actors.timers import Timer
+    from trio_broker.actors.trace_marks import ConnectionTrace
     from trio_broker.session.step import Step
 
 log = logging.getLogger("trio_broker.connection")
@@ -79,6 +80,7 @@ class Connection(ABC):
         "limit",
         "over",
         "timer",
+        "trace",
         "works",
     )
 
@@ -105,6 +107,9 @@ class Connection(ABC):
             self.limit = RateLimit(self, info.messages_rate, info.bytes_rate, now)
         self.last_packet_at = now
         self.timer: Timer | None = core.timers.at(now + core.limits.idle_timeout, self._connect_timeout)
+        self.trace: ConnectionTrace | None = None  # there is one while somebody traces this client or address
+        if core.tracing.active:
+            core.tracing.entering(self)
 
     # -- to be added by the transport ---------------------------------------------------------------------------
 
@@ -136,6 +141,8 @@ class Connection(ABC):
 
     def received(self, data: bytes, step: Step) -> None:
         """Take bytes from the peer. Work for the router is left in `step.routed`."""
+        if self.trace is not None and self.trace.takes(data, step):
+            return
         channel = self.channel
         if channel is None:
             self._early(data, step)
@@ -172,7 +179,7 @@ class Connection(ABC):
         if packets:
             self.last_packet_at = step.now
             if self.exchange is not None:
-                self._exchanged(packets)
+                exchanged(self, packets)
                 if self.decoder.error is not None:
                     self.refuse(self.decoder.error)
                 return
@@ -244,6 +251,8 @@ class Connection(ABC):
             except Exception as error:  # noqa: BLE001 - it ends this connection, is logged, and stops nobody else
                 step.out.clear()
                 self.crash(error)
+            if self.trace is not None:
+                self.trace.led_to(step)
             core.hand_on(step)
         self.works = False
         self.resume_unless_held()
@@ -259,6 +268,8 @@ class Connection(ABC):
         meter.packets_connect_received += 1
         meter.client_connect += 1
         self.connect = connect
+        if self.core.tracing.active:
+            self.core.tracing.look_at(self, packets)
         try:
             check(connect, self.core.limits)
         except ProtocolError as error:
@@ -266,27 +277,6 @@ class Connection(ABC):
             return
         self.held = packets[1:]
         self.core.connecting(self)
-
-    def exchange_begun(self) -> None:
-        """An enhanced authentication has begun: what came behind CONNECT was too early for it."""
-        held, self.held = self.held or [], []
-        self._exchanged(held)
-
-    def _exchanged(self, packets: list[Packet]) -> None:
-        """During an enhanced authentication there is only AUTH, and DISCONNECT [MQTT-3.1.2-30]."""
-        for packet in packets:
-            if self.over:
-                return
-            try:
-                if isinstance(packet, Disconnect):
-                    self.lost("DISCONNECT")
-                elif not isinstance(packet, Auth) or self.exchange is None:
-                    name = type(packet).__name__
-                    raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"{name} during authentication")
-                else:
-                    self.exchange.received(packet)
-            except ProtocolError as error:
-                self.refuse(error)
 
     def ask_in(self) -> None:
         """Ask the session manager for a session."""
@@ -326,7 +316,11 @@ class Connection(ABC):
             stats.send_cnt += 1
         if channel.terms.keep_alive:
             self._watch_keep_alive()
+        if self.trace is not None:
+            self.trace.attached()
         self.handle(held or [], step)
+        if self.trace is not None:
+            self.trace.led_to(step)
         if self.gone is not None:
             self.lost(self.gone)
 
@@ -369,6 +363,8 @@ class Connection(ABC):
         if log.isEnabledFor(logging.INFO):
             log.info("connection refused: %s: %s", self.name, error)
         meter.connections_refused += 1
+        if self.trace is not None:
+            self.trace.refused(error)
         level = self.connect.protocol_level if self.connect is not None else self.decoder.level
         if answer and level:
             if level == MQTT5 or self.connect is not None or error.reason_code == 0x84:
@@ -457,6 +453,7 @@ class Connection(ABC):
         self.decoder.held = b""
         self.channel = None
         self.held = None
+        self.trace = None
         if self.exchange is not None:
             self.exchange.cancel()
         if self.limit is not None:
@@ -470,6 +467,8 @@ class Connection(ABC):
         """Should the actor's mailbox be full, it finds `ended` by itself."""
         # Without the message itself, which refers to this connection: what has ended is freed at once.
         self.ended = (message.reason_code, message.reason, message.session_expiry_interval)
+        if self.trace is not None:
+            self.trace.ended(message.reason_code, message.reason)
         if self.actor is not None:
             self.core.ended(self)
 
@@ -489,6 +488,8 @@ class Connection(ABC):
             return
         self.core.meter.connections_refused += 1
         log.info("connection closed: %s: no CONNECT within %g s", self.name, timeout)
+        if self.trace is not None:
+            self.trace.ended(ReasonCode.UNSPECIFIED_ERROR, "no CONNECT in time")
         self.close()
 
     def _decision_timeout(self) -> None:
@@ -499,6 +500,17 @@ class Connection(ABC):
         assert self.channel is not None
         seconds = self.channel.terms.keep_alive * self.core.limits.keepalive_multiplier
         self.timer = self.core.timers.at(self.last_packet_at + seconds, self._keep_alive_due)
+
+    def keep_alive_changed(self) -> None:
+        """An administrator set another one in the terms: it counts from now on."""
+        if self.channel is None:
+            return  # the watch has not begun, or is over
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self.last_packet_at = self.core.clock.now()
+        if self.channel.terms.keep_alive:
+            self._watch_keep_alive()
 
     def _keep_alive_due(self) -> None:
         """One and a half times the keep alive have passed since the last packet, or it came meanwhile."""

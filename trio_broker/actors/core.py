@@ -21,7 +21,10 @@ from trio_broker.actors.hooks import Hooks
 from trio_broker.actors.interceptors import Interceptors
 from trio_broker.actors.messages import ClockSet
 from trio_broker.actors.settings import Settings
+from trio_broker.actors.system_messages import publish_system
 from trio_broker.actors.timers import Timers
+from trio_broker.actors.traces import Traces
+from trio_broker.actors.tracing import Tracing
 from trio_broker.errors import AskTimeout
 from trio_broker.routing.shared_group import Strategy
 from trio_broker.session.limits import Limits
@@ -32,16 +35,24 @@ from trio_broker.store.store import Store
 
 if TYPE_CHECKING:
     from trio_broker.actors.acknowledger import Acknowledger
+    from trio_broker.actors.auto_subscribe import AutoSubscribe
+    from trio_broker.actors.banned import Banned
     from trio_broker.actors.connection import Connection
+    from trio_broker.actors.delayed import Delayed
     from trio_broker.actors.door import Door
     from trio_broker.actors.local_subscriber import LocalSubscriber
     from trio_broker.actors.memory_guard import MemoryGuard
     from trio_broker.actors.metrics import MetricsCollector
+    from trio_broker.actors.monitor import Monitor
     from trio_broker.actors.poller import Poller
     from trio_broker.actors.retainer import Retainer
     from trio_broker.actors.router import Router
     from trio_broker.actors.session_manager import SessionManager
+    from trio_broker.actors.slow_subscriptions import SlowSubscriptions
     from trio_broker.actors.sys_topics import SysTopics
+    from trio_broker.actors.system_watch import SystemWatch
+    from trio_broker.actors.topic_metrics import TopicMetrics
+    from trio_broker.actors.topic_rewrite import TopicRewrite
 
 
 class Core:
@@ -51,9 +62,18 @@ class Core:
     retainer: Retainer
     manager: SessionManager
     metrics: MetricsCollector
+    monitor: Monitor
+    banned: Banned
+    topic_rewrite: TopicRewrite
+    auto_subscribe: AutoSubscribe
+    delayed: Delayed
+    topic_metrics: TopicMetrics
+    slow_subscriptions: SlowSubscriptions
     acknowledger: Acknowledger
     memory_guard: MemoryGuard
     sys_topics: SysTopics | None
+    system_topics: SysTopics
+    system_watch: SystemWatch
     poller: Poller | None
     door: Door
 
@@ -87,8 +107,10 @@ class Core:
         self.interceptors = Interceptors(self)
         self.timers = Timers()
         self.meter = Meter()
-        self.alarms = Alarms(self.clock)
+        self.alarms = Alarms(self.clock, settings.config.alarm, documents, self._publish_alarm, node_name)
         self.sessions_nursery = sessions_nursery
+        self.traces = Traces(self)
+        self.tracing = Tracing(self)
         self.poller = None
         self.sys_topics = None
         self.subscribers: set[LocalSubscriber] = set()
@@ -170,6 +192,10 @@ class Core:
 
     def clock_was_set(self) -> None:
         """What is kept in wall clock time has to follow."""
+        self.traces.clock_was_set()
+        self.delayed.clock_was_set()
+        self.banned.clock_was_set()
+        self.slow_subscriptions.clock_was_set()
         if self.store.keeps:
             self.manager.tell_always(ClockSet())
 
@@ -180,6 +206,10 @@ class Core:
         else:
             message = "The store cannot be written; nothing is acknowledged that has to be kept"
             self.alarms.activate(STORE_FAILURE, message, {"reason": failure})
+
+    def _publish_alarm(self, operation: str, text: str) -> None:
+        """`operation` is activate or deactivate."""
+        publish_system(self, [(f"$SYS/brokers/{self.node_name}/alarms/{operation}", text)])
 
     def message_id(self, wall_ms: int) -> int:
         """The id of one new message from inside the broker."""

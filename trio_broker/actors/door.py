@@ -70,6 +70,10 @@ class Door:
             for connection in list(connections):
                 connection.abort()
 
+    def connections(self) -> list[Connection]:
+        """All there are now."""
+        return [connection for connections in self._connections.values() for connection in connections]
+
     def drop_listener(self, listener: str) -> None:
         for connection in list(self._connections.get(listener, ())):
             connection.fail(ReasonCode.ADMINISTRATIVE_ACTION, "its listener was stopped")

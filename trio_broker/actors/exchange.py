@@ -14,13 +14,13 @@ import trio
 from trio_broker.access.authentication import Challenge, Credentials, EnhancedAuthenticator, Verdict
 from trio_broker.errors import ProtocolError
 from trio_broker.protocol.encode import strip_to_fit
-from trio_broker.protocol.packets import MQTT5, Auth, Connect, Properties
+from trio_broker.protocol.packets import MQTT5, Auth, Connect, Disconnect, Packet, Properties
 from trio_broker.protocol.reason_codes import ReasonCode
 
 if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
 
-__all__ = ["Exchange", "credentials_of", "reauthenticate"]
+__all__ = ["Exchange", "begun", "credentials_of", "exchanged", "reauthenticate"]
 
 log = logging.getLogger("trio_broker.authentication")
 
@@ -108,6 +108,32 @@ class Exchange:
             self._waits = True
             await self._answered.wait()
             data = self._answer
+
+
+def begun(connection: Connection) -> None:
+    """There is an exchange with it now: what came behind CONNECT was too early for that."""
+    held, connection.held = connection.held or [], []
+    exchanged(connection, held)
+
+
+def exchanged(connection: Connection, packets: list[Packet]) -> None:
+    """From a peer without a session yet: there is only AUTH, and DISCONNECT [MQTT-3.1.2-30]."""
+    meter = connection.core.meter
+    meter.packets_received += len(packets)
+    for packet in packets:
+        if connection.over:
+            return
+        try:
+            if isinstance(packet, Disconnect):
+                meter.packets_disconnect_received += 1
+                connection.lost("DISCONNECT")
+            elif not isinstance(packet, Auth) or connection.exchange is None:
+                name = type(packet).__name__
+                raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"{name} during authentication")
+            else:
+                connection.exchange.received(packet)
+        except ProtocolError as error:
+            connection.refuse(error)
 
 
 def reauthenticate(connection: Connection, packet: Auth) -> None:

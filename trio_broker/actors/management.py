@@ -5,27 +5,32 @@ Invariant: nothing here keeps state; every answer comes from the actor that owns
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from trio_broker.actors.actor import DEFAULT_ASK_TIMEOUT
+from trio_broker.actors import search
+from trio_broker.actors.data_backup import DataBackup
+from trio_broker.actors.listener_settings import ListenerKeeper, ListenerSettings
 from trio_broker.actors.messages import (
     AskActor,
-    AskActors,
+    AskActorPage,
+    AskActorsNamed,
     AskInfo,
     AskMetrics,
     AskQueue,
-    AskRecipients,
     AskRetained,
     AskRetainedMessage,
+    AskRuntime,
     AskStats,
     AskSubscriptions,
-    AskSubscriptionsOf,
+    AskTopic,
     DeleteRetainedMessages,
     Kick,
     PublishRuns,
+    SetKeepAlive,
     SubscribeFor,
     UnsubscribeFor,
 )
@@ -38,10 +43,15 @@ from trio_broker.actors.questions import (
     Page,
     Published,
     RetainedRow,
+    Runtime,
+    SubscriptionFilter,
+    SubscriptionPage,
     SubscriptionRow,
 )
-from trio_broker.errors import ActorGone, AskTimeout
+from trio_broker.actors.search import answer_of, of_manager, of_router, of_session
+from trio_broker.errors import ActorGone
 from trio_broker.protocol.message import Message, Origin, Run
+from trio_broker.protocol.topics import parse_topic_filter
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.info import QueuePage, SessionInfo
 from trio_broker.version import __version__
@@ -50,27 +60,35 @@ if TYPE_CHECKING:
     from trio_broker.actors.core import Core
     from trio_broker.actors.session_actor import SessionActor
 
-# Rows that are gathered before others have their turn: a fraction of a millisecond.
-STRIDE = 32
-# Rows that are compared with what is looked for.
-LOOKED_AT = 500
-
-Row = TypeVar("Row")
+# Sessions that are ended before others have their turn: a fraction of a millisecond.
+STRIDE = 16
+# Client identifiers that the session manager looks up in one turn.
+NAMES = 1000
 
 
 class Management:
     """Implements `trio_broker.actors.questions.Questions`."""
 
-    def __init__(self, core: Core, listeners: Callable[[], list[ListenerInfo]], log_path: str | None) -> None:
+    def __init__(self, core: Core, keeper: ListenerKeeper) -> None:
         self._core = core
-        self._log_path = log_path
-        self._listeners = listeners
+        self._keeper = keeper
         self.settings = core.settings
+        self.listener_settings = ListenerSettings(core, keeper)
+        self.traces = core.traces
+        self.monitor = core.monitor
+        self.data_backup = DataBackup(core)
+        self.banned = core.banned
+        self.delayed = core.delayed
+        self.topic_metrics = core.topic_metrics
+        self.slow_subscriptions = core.slow_subscriptions
         self.node_name = core.node_name
         self.broker_version = __version__
-        self.max_packet_size = core.limits.max_packet_size
         # Stands for the node in the lower half of a message id.
         self.message_id_suffix = int.from_bytes(core.node_name.encode()[-8:], "big")
+
+    @property
+    def max_packet_size(self) -> int:
+        return self._core.limits.max_packet_size
 
     async def node(self) -> NodeInfo:
         core = self._core
@@ -83,13 +101,13 @@ class Management:
             uptime_ms=now_ms - core.clock.started_at,
             sessions=stats["sessions.count"],
             connections=stats["live_connections.count"],
-            log_path=self._log_path,
+            log_path=core.settings.config.log.file or None,
         )
 
     # -- clients ------------------------------------------------------------------------------------------------
 
     async def _actor(self, client_id: str) -> SessionActor | None:
-        actor: SessionActor | None = await self._core.manager.ask(AskActor(client_id))
+        actor: SessionActor | None = await of_manager(self._core, AskActor(client_id))
         return actor
 
     async def _ask(self, client_id: str, question: Any) -> Any:
@@ -98,18 +116,31 @@ class Management:
         if actor is None:
             return None
         try:
-            return await actor.ask(question)
+            return await of_session(actor, question)
         except ActorGone:
             return None
 
     async def clients(self, wanted: ClientFilter, offset: int, limit: int) -> Page:
-        actors: list[SessionActor] = await self._core.manager.ask(AskActors())
-        if wanted.client_ids or wanted.like_client_id is not None:
-            actors = await _chosen(actors, lambda actor: _client_id_fits(actor.client_id, wanted))
-        if not _needs_info(wanted):
-            return Page(await _infos(actors[offset : offset + limit]), len(actors))
-        matching = await _chosen(await _infos(actors), lambda info: _fits(info, wanted))
-        return Page(matching[offset : offset + limit], len(matching))
+        return await search.clients(self._core, wanted, offset, limit)
+
+    async def clients_after(
+        self, wanted: ClientFilter, cursor: str | None, limit: int
+    ) -> tuple[list[SessionInfo], str | None]:
+        # Numbers begin anew with each start of the broker.
+        start = f"{self._core.clock.started_at:x}-"
+        if cursor is not None and not (cursor.startswith(start) and cursor[len(start) :].isdecimal()):
+            raise ValueError("not a cursor of this broker's run")
+        number = -1 if cursor is None else int(cursor[len(start) :][:20])
+        infos, last = await search.clients_after(self._core, wanted, number, limit)
+        return infos, None if last is None else f"{start}{last}"
+
+    async def sessions_count(self) -> int:
+        _, count = await of_manager(self._core, AskActorPage(0, 0))
+        return count
+
+    async def set_keep_alive(self, client_id: str, interval: int) -> SessionInfo | None:
+        info: SessionInfo | None = await self._ask(client_id, SetKeepAlive(interval))
+        return info
 
     async def client(self, client_id: str) -> SessionInfo | None:
         info: SessionInfo | None = await self._ask(client_id, AskInfo())
@@ -117,6 +148,30 @@ class Management:
 
     async def kick(self, client_id: str) -> bool:
         return bool(await self._ask(client_id, Kick()))
+
+    async def kick_all(self, client_ids: Sequence[str]) -> None:
+        """All are told before the first is waited for: their ends become durable together."""
+        named: dict[int, SessionActor] = {}
+        for start in range(0, len(client_ids), NAMES):
+            some: list[tuple[int, SessionActor]]
+            some = await of_manager(self._core, AskActorsNamed(client_ids[start : start + NAMES]))
+            named.update(some)
+        waiting: list[Kick] = []
+        for index, actor in enumerate(named.values(), 1):
+            question = Kick()
+            try:
+                actor.tell(question)
+            except ActorGone:
+                continue
+            except trio.WouldBlock:
+                await self.kick(actor.client_id)
+                continue
+            waiting.append(question)
+            if index % STRIDE == 0:
+                await trio.lowlevel.checkpoint()
+        for question in waiting:
+            with suppress(ActorGone):
+                await answer_of(question, "a session")
 
     async def client_subscriptions(self, client_id: str) -> list[Subscription] | None:
         subscriptions: list[Subscription] | None = await self._ask(client_id, AskSubscriptions())
@@ -139,16 +194,19 @@ class Management:
     # -- routes and messages ------------------------------------------------------------------------------------
 
     async def subscriptions(self) -> list[SubscriptionRow]:
-        router = self._core.router
-        recipients = await router.ask(AskRecipients())
-        rows: list[SubscriptionRow] = []
-        for start in range(0, len(recipients), STRIDE):
-            some = await router.ask(AskSubscriptionsOf(recipients[start : start + STRIDE]))
-            rows.extend(some)
-        return rows
+        return await search.all_subscriptions(self._core)
+
+    async def subscription_page(self, wanted: SubscriptionFilter, offset: int, limit: int) -> SubscriptionPage:
+        return await search.subscriptions(self._core, wanted, offset, limit)
 
     async def topics(self) -> list[str]:
-        return list(dict.fromkeys([row.subscription.topic_filter for row in await self.subscriptions()]))
+        return await search.all_topics(self._core)
+
+    async def topic_page(self, offset: int, limit: int) -> tuple[list[str], int]:
+        return await search.topics(self._core, offset, limit)
+
+    async def has_topic(self, topic_filter: str) -> bool:
+        return await of_router(self._core, AskTopic(*parse_topic_filter(topic_filter)))
 
     async def publish(self, messages: Sequence[NewMessage]) -> list[Published]:
         """Published in their order; a message counts as received, as one from a client does."""
@@ -197,6 +255,9 @@ class Management:
     async def stats(self) -> dict[str, int]:
         return await self._core.metrics.ask(AskStats())
 
+    async def runtime(self) -> Runtime:
+        return await self._core.metrics.ask(AskRuntime())
+
     async def alarms(self, active: bool) -> tuple[list[AlarmRow], int]:
         core = self._core
         rows = core.alarms.active() if active else core.alarms.history()
@@ -204,87 +265,14 @@ class Management:
 
     async def forget_alarms(self) -> None:
         self._core.alarms.forget_history()
+        await self._core.durable()
+
+    async def deactivate_alarm(self, name: str) -> bool:
+        if not self._core.alarms.deactivate(name):
+            return False
+        await self._core.durable()
+        return True
 
     async def listeners(self) -> list[ListenerInfo]:
         await trio.lowlevel.checkpoint()
-        return self._listeners()
-
-
-async def _chosen(rows: Sequence[Row], fits: Callable[[Row], bool]) -> list[Row]:
-    """Those that fit, looked for without holding up others."""
-    chosen: list[Row] = []
-    for start in range(0, len(rows), LOOKED_AT):
-        chosen.extend(filter(fits, rows[start : start + LOOKED_AT]))
-        await trio.lowlevel.checkpoint()
-    return chosen
-
-
-async def _infos(actors: Sequence[SessionActor]) -> list[SessionInfo]:
-    """What each of the sessions shows of itself; those that end meanwhile are left out.
-
-    Most answer at once; a session that is at work does when it comes to it.
-    """
-    questions: list[AskInfo] = []
-    for index, actor in enumerate(actors, 1):
-        question = AskInfo()
-        try:
-            actor.tell(question)
-        except (ActorGone, trio.WouldBlock):
-            continue
-        questions.append(question)
-        if index % STRIDE == 0:
-            await trio.lowlevel.checkpoint()
-    infos: list[SessionInfo] = []
-    with trio.move_on_after(DEFAULT_ASK_TIMEOUT) as scope:
-        for question in questions:
-            try:
-                infos.append(question.result() if question.is_done else await question.wait())
-            except ActorGone:
-                continue
-    if scope.cancelled_caught:
-        raise AskTimeout("the sessions did not answer in time")
-    return infos
-
-
-def _client_id_fits(client_id: str, wanted: ClientFilter) -> bool:
-    if wanted.client_ids:
-        return client_id in wanted.client_ids
-    return wanted.like_client_id is None or wanted.like_client_id in client_id
-
-
-def _needs_info(wanted: ClientFilter) -> bool:
-    """Does the filter look at more than the client identifier?"""
-    return any(
-        value not in (None, ())
-        for value in (
-            tuple(wanted.usernames),
-            wanted.ip_address,
-            wanted.connection_state,
-            wanted.clean_start,
-            wanted.protocol_level,
-            wanted.like_username,
-            wanted.gte_created_at,
-            wanted.lte_created_at,
-            wanted.gte_connected_at,
-            wanted.lte_connected_at,
-        )
-    )
-
-
-def _fits(info: SessionInfo, wanted: ClientFilter) -> bool:
-    if wanted.usernames:
-        if info.username not in wanted.usernames:
-            return False
-    elif wanted.like_username is not None and wanted.like_username not in (info.username or ""):
-        return False
-    state = "connected" if info.connected else "disconnected"
-    return (
-        wanted.ip_address in (None, info.peer_host)
-        and wanted.connection_state in (None, state)
-        and wanted.clean_start in (None, info.clean_start)
-        and wanted.protocol_level in (None, info.protocol_level)
-        and (wanted.gte_created_at is None or info.created_at >= wanted.gte_created_at)
-        and (wanted.lte_created_at is None or info.created_at <= wanted.lte_created_at)
-        and (wanted.gte_connected_at is None or info.connected_at >= wanted.gte_connected_at)
-        and (wanted.lte_connected_at is None or info.connected_at <= wanted.lte_connected_at)
-    )
+        return self._keeper.infos()

@@ -82,6 +82,14 @@ class MemoryGuard:
         """The Trio time of the next look; never where there is no mark or the system does not say what is used."""
         self._trimmed_at = -math.inf
 
+    def move(self, mark: int) -> None:
+        """Another mark, in bytes; 0 = none. The next look goes by it."""
+        self.mark = mark
+        self.next_at = -math.inf if mark else math.inf
+        if not mark and self.pressure.level:
+            self.pressure.level = NONE
+            self._alarm(0)
+
     def look_again(self, now: float) -> None:
         """It is time to."""
         used = self.measure()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from trio_broker.access.authentication import Verdict
-from trio_broker.actors.actor import Question
-from trio_broker.actors.questions import RetainedRow, SubscriptionRow
+from trio_broker.actors.actor import A, Question
+from trio_broker.actors.questions import RetainedRow, Runtime
 from trio_broker.protocol.message import Message, Run
 from trio_broker.protocol.packets import Connect
 from trio_broker.routing.subscription import Subscription
@@ -96,6 +96,16 @@ class ShutDown:
 
 class AskInfo(Question[SessionInfo]):
     """What can be seen of the session."""
+
+
+class SetKeepAlive(AskInfo):
+    """Let the connection there is, if there is one, go by another keep alive (seconds); then what can be seen of it."""
+
+    __slots__ = ("interval",)
+
+    def __init__(self, interval: int) -> None:
+        super().__init__()
+        self.interval = interval
 
 
 class AskQueue(Question[QueuePage]):
@@ -187,18 +197,118 @@ class PublishRuns(Question[list[int]]):
         self.runs = runs
 
 
-class AskRecipients(Question[list[Any]]):
-    """Everybody who has a subscription."""
+class RetainRuns(Question[None]):
+    """Retain these, none of them empty, and pass them on to nobody; answered when that is durable."""
+
+    __slots__ = ("runs",)
+
+    def __init__(self, runs: list[Run]) -> None:
+        super().__init__()
+        self.runs = runs
 
 
-class AskSubscriptionsOf(Question[list[SubscriptionRow]]):
-    """The subscriptions of some recipients. Asked for a few at a time: all of them would hold up the messages."""
+class TableQuestion(Question[A]):
+    """A question about the routing table; see `table_view`."""
+
+    __slots__ = ()
+
+
+class AskSubscriptionPage(TableQuestion[tuple[list[tuple[Any, Subscription]], int]]):
+    """At most `limit` subscriptions behind the first `offset`, in the order in which their recipients came, and how
+    many there are.
+    """
+
+    __slots__ = ("limit", "offset")
+
+    def __init__(self, offset: int, limit: int) -> None:
+        super().__init__()
+        self.offset = offset
+        self.limit = limit
+
+
+class AskSubscriptionsAfter(TableQuestion[tuple[list[tuple[Any, list[Subscription]]], int]]):
+    """At most `limit` recipients with all they have, behind the one of this number (-1: from the beginning), and the
+    number to go on after; none behind the last one.
+    """
+
+    __slots__ = ("limit", "number")
+
+    def __init__(self, number: int, limit: int) -> None:
+        super().__init__()
+        self.number = number
+        self.limit = limit
+
+
+class AskNewest(TableQuestion[int]):
+    """The number of the recipient that came last: where a walk that begins now may end."""
+
+    __slots__ = ()
+
+
+class AskSubscribers(TableQuestion[list[Any]]):
+    """Who is subscribed to this filter, or is in this shared group."""
+
+    __slots__ = ("match_filter", "share_name")
+
+    def __init__(self, share_name: str | None, match_filter: str) -> None:
+        super().__init__()
+        self.share_name = share_name
+        self.match_filter = match_filter
+
+
+class AskHeld(TableQuestion[list[tuple[Any, Subscription]]]):
+    """The subscriptions of some recipients to one filter, in the shared group if one is named."""
+
+    __slots__ = ("match_filter", "recipients", "share_name")
+
+    def __init__(self, recipients: Sequence[Any], share_name: str | None, match_filter: str) -> None:
+        super().__init__()
+        self.recipients = recipients
+        self.share_name = share_name
+        self.match_filter = match_filter
+
+
+class AskSubscriptionsOf(TableQuestion[list[tuple[Any, list[Subscription]]]]):
+    """Some recipients with all they have."""
 
     __slots__ = ("recipients",)
 
     def __init__(self, recipients: Sequence[Any]) -> None:
         super().__init__()
         self.recipients = recipients
+
+
+class AskFilterPlace(TableQuestion[tuple[int, int, int]]):
+    """Where a walk to the filter at this place among all begins (see `RoutingTable.before_filter`), and how many
+    filters there are.
+    """
+
+    __slots__ = ("offset",)
+
+    def __init__(self, offset: int) -> None:
+        super().__init__()
+        self.offset = offset
+
+
+class AskLeading(TableQuestion[list[str]]):
+    """Of some subscriptions those whose filters count there (see `RoutingTable.leads`)."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: Sequence[tuple[Any, Subscription]]) -> None:
+        super().__init__()
+        self.pairs = pairs
+
+
+class AskTopic(TableQuestion[bool]):
+    """Is somebody subscribed to this filter?"""
+
+    __slots__ = ("match_filter", "share_name")
+
+    def __init__(self, share_name: str | None, match_filter: str) -> None:
+        super().__init__()
+        self.share_name = share_name
+        self.match_filter = match_filter
 
 
 class Flush(Question[None]):
@@ -260,6 +370,10 @@ class AskStats(Question[dict[str, int]]):
     """Every gauge."""
 
 
+class AskRuntime(Question[Runtime]):
+    """What waits in mailboxes, and why connections ended."""
+
+
 # -- to the session manager ---------------------------------------------------------------------------------------
 
 
@@ -284,8 +398,54 @@ class SessionEnded:
     actor: Any
 
 
-class AskActors(Question[list[Any]]):
-    """The actors of all sessions, in the order of their creation."""
+class AskActorPage(Question[tuple[list[Any], int]]):
+    """At most `limit` actors behind the first `offset`, in the order of their creation, and how many there are."""
+
+    __slots__ = ("limit", "offset")
+
+    def __init__(self, offset: int, limit: int) -> None:
+        super().__init__()
+        self.offset = offset
+        self.limit = limit
+
+
+class AskActorsAfter(Question[tuple[list[Any], int]]):
+    """Actors, about `limit` of them, that were made behind that of this number (-1: from the beginning), and the number
+    of the last of them; none behind the last one.
+    """
+
+    __slots__ = ("limit", "number")
+
+    def __init__(self, number: int, limit: int) -> None:
+        super().__init__()
+        self.number = number
+        self.limit = limit
+
+
+class AskNewestActor(Question[int]):
+    """The number of the actor that was made last: where a walk that begins now may end."""
+
+    __slots__ = ()
+
+
+class AskActorsNamed(Question[list[tuple[int, Any]]]):
+    """The actors of these client identifiers with their numbers, in the order of their creation."""
+
+    __slots__ = ("client_ids",)
+
+    def __init__(self, client_ids: Sequence[str]) -> None:
+        super().__init__()
+        self.client_ids = client_ids
+
+
+class AskNumbers(Question[list[int]]):
+    """The numbers of some actors; -1 for those that have ended."""
+
+    __slots__ = ("actors",)
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        super().__init__()
+        self.actors = actors
 
 
 class AskActor(Question[Any]):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_broker.actors.messages import AskMetrics, AskStats
+from trio_broker.actors.messages import AskMetrics, AskRuntime, AskStats
+from trio_broker.actors.questions import Runtime
 from trio_broker.actors.resident import ResidentActor
 
 if TYPE_CHECKING:
@@ -30,10 +31,23 @@ class MetricsCollector(ResidentActor):
                 item = await self.receive()
                 match item:
                     case AskMetrics():
-                        item.answer(self.core.meter.as_dict())
+                        meter = self.core.meter
+                        meter.messages_persisted += self.core.store.persisted - meter.messages_persisted
+                        item.answer(meter.as_dict())
                     case AskStats():
                         item.answer(self.core.meter.gauges_as_dict())
+                    case AskRuntime():
+                        item.answer(self._runtime())
                     case _:
                         raise TypeError(f"the metrics collector does not know {item!r}")
         finally:
             self.end()
+
+    def _runtime(self) -> Runtime:
+        core = self.core
+        actors = (core.router, core.retainer, core.manager, core.acknowledger, self)
+        return Runtime(
+            mailboxes=sum(actor.mailbox_len() for actor in actors),
+            router=core.router.mailbox_len(),
+            disconnected=dict(core.meter.disconnected),
+        )

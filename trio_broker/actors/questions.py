@@ -6,7 +6,7 @@ Invariant: a question is answered by the actor that owns the state; everything t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
 
@@ -14,6 +14,16 @@ from trio_broker.actors.settings import Settings
 from trio_broker.protocol.packets import NO_PROPERTIES, Properties
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.info import QueuePage, SessionInfo
+
+if TYPE_CHECKING:
+    from trio_broker.actors.banned import Banned
+    from trio_broker.actors.data_backup import DataBackup
+    from trio_broker.actors.delayed import Delayed
+    from trio_broker.actors.listener_settings import ListenerSettings
+    from trio_broker.actors.monitor import Monitor
+    from trio_broker.actors.slow_subscriptions import SlowSubscriptions
+    from trio_broker.actors.topic_metrics import TopicMetrics
+    from trio_broker.actors.traces import Traces
 
 
 @define
@@ -36,16 +46,42 @@ class ClientFilter:
 
 @define
 class Page:
-    """`count` is the number of all rows that match, `offset` and `limit` choose those that are returned."""
+    """`count` is the number of all rows that match, `offset` and `limit` choose those that are returned.
+
+    With a fuzzy filter (`like_...`) the count may stop at one behind the page.
+    """
 
     rows: list[SessionInfo]
     count: int
 
 
 @define
+class SubscriptionFilter:
+    """Which subscriptions are meant; what is None does not matter. All that is set must hold.
+
+    `topic` is the filter in full; together with `share_name` it is the inner filter of the group. `match_topic` is a
+    filter which theirs, taken as topic names, must match.
+    """
+
+    client_id: str | None = None
+    qos: int | None = None
+    topic: str | None = None
+    match_topic: str | None = None
+    share_name: str | None = None
+
+
+@define
 class SubscriptionRow:
     client_id: str
     subscription: Subscription
+
+
+@define
+class SubscriptionPage:
+    """`count` is the number of all that match; with `match_topic` it may stop at one behind the page."""
+
+    rows: list[SubscriptionRow]
+    count: int
 
 
 @define
@@ -104,6 +140,18 @@ class NodeInfo:
 
 
 @define
+class Runtime:
+    """What is only of interest to who watches the process."""
+
+    mailboxes: int
+    """Messages that wait in the mailboxes of the actors that live as long as the broker."""
+    router: int
+    """Of these, the router's."""
+    disconnected: dict[int, int]
+    """How often connections of clients ended with each reason code."""
+
+
+@define
 class ListenerInfo:
     """`kind` is tcp, ssl, ws, wss, unix or memory; `identifier` is `kind:name`."""
 
@@ -123,18 +171,40 @@ class Questions(Protocol):
     """All questions to the running broker. Each may raise `ActorGone` or `AskTimeout`."""
 
     settings: Settings
+    listener_settings: ListenerSettings
+    traces: Traces
+    monitor: Monitor
+    data_backup: DataBackup
+    banned: Banned
+    delayed: Delayed
+    topic_metrics: TopicMetrics
+    slow_subscriptions: SlowSubscriptions
     node_name: str
     broker_version: str
     message_id_suffix: int
     """The lower 64 bits of a message id as REST shows it (128 bits, 32 upper case hexadecimal digits)."""
-    max_packet_size: int
-    """Bytes a PUBLISH from outside may have at most (`mqtt.max_packet_size`)."""
+
+    @property
+    def max_packet_size(self) -> int:
+        """Bytes a PUBLISH from outside may have at most (`mqtt.max_packet_size`)."""
 
     async def node(self) -> NodeInfo: ...
     async def clients(self, wanted: ClientFilter, offset: int, limit: int) -> Page: ...
+    async def clients_after(
+        self, wanted: ClientFilter, cursor: str | None, limit: int
+    ) -> tuple[list[SessionInfo], str | None]:
+        """The next rows, and where to go on; None: that was all. ValueError: not a cursor of this broker's run."""
+
+    async def sessions_count(self) -> int: ...
+    async def set_keep_alive(self, client_id: str, interval: int) -> SessionInfo | None:
+        """Seconds, from now on; 0 = none. What has no connection stays as it is. None: no such session."""
+
     async def client(self, client_id: str) -> SessionInfo | None: ...
     async def kick(self, client_id: str) -> bool:
         """End the connection (0x98) and the session; False when there is none."""
+
+    async def kick_all(self, client_ids: Sequence[str]) -> None:
+        """The same for many; those there are not do not matter."""
 
     async def client_subscriptions(self, client_id: str) -> list[Subscription] | None: ...
     async def mqueue_messages(self, client_id: str, after: int | None, limit: int) -> QueuePage | None:
@@ -147,6 +217,13 @@ class Questions(Protocol):
     async def unsubscribe(self, client_id: str, topic_filter: str) -> bool: ...
     async def subscriptions(self) -> list[SubscriptionRow]:
         """Every subscription of every session."""
+
+    async def subscription_page(self, wanted: SubscriptionFilter, offset: int, limit: int) -> SubscriptionPage: ...
+    async def topic_page(self, offset: int, limit: int) -> tuple[list[str], int]:
+        """Some of `topics`, and how many there are."""
+
+    async def has_topic(self, topic_filter: str) -> bool:
+        """Is somebody subscribed to this filter (in full)? ProtocolError: it is not well formed."""
 
     async def topics(self) -> list[str]:
         """Every filter somebody is subscribed to, each once, shared ones in full."""
@@ -167,9 +244,14 @@ class Questions(Protocol):
     async def stats(self) -> dict[str, int]:
         """Every gauge of EMQX's `/stats`, by its name there (`.count` and `.max`)."""
 
+    async def runtime(self) -> Runtime: ...
+
     async def listeners(self) -> list[ListenerInfo]: ...
     async def alarms(self, active: bool) -> tuple[list[AlarmRow], int]:
         """The alarms of now or of the past, the latest first, and the wall clock in milliseconds."""
 
     async def forget_alarms(self) -> None:
         """Clear the history."""
+
+    async def deactivate_alarm(self, name: str) -> bool:
+        """Take it for over, whatever it was about; False when it is not active."""

@@ -12,6 +12,7 @@ import trio
 
 from trio_broker.actors.fetch import forget_rows, pass_on
 from trio_broker.actors.messages import Online, PassOn
+from trio_broker.actors.remember import recall
 from trio_broker.actors.session_actor import SessionActor
 from trio_broker.actors.session_ends import abandon
 from trio_broker.protocol.message import Message
@@ -89,7 +90,7 @@ class _Restoring:
         self.keys[kept.client_id] = kept.key
         actor = SessionActor(self.core, kept.client_id)
         self.core.manager.restore(actor)
-        actor.restore(kept, self.now)
+        recall(actor, kept, self.now)
         self.actors[kept.key] = actor
         self.core.router.take([Online(actor, False)])
 

@@ -19,18 +19,18 @@ import trio
 from trio_broker.actors.interceptors import Interceptor
 from trio_broker.actors.messages import (
     After,
-    AskRecipients,
-    AskSubscriptionsOf,
     Flush,
     Gone,
     Online,
     PassOn,
     PublishRuns,
+    RetainRuns,
     Retrieve,
     SystemRuns,
+    TableQuestion,
 )
-from trio_broker.actors.questions import SubscriptionRow
 from trio_broker.actors.resident import ResidentActor
+from trio_broker.actors.table_view import show
 from trio_broker.errors import ActorGone, StoreError
 from trio_broker.protocol.message import Message, Run
 from trio_broker.protocol.packets import MQTT5, NO_PROPERTIES
@@ -212,11 +212,19 @@ class Router(ResidentActor):
         if run.qos and run.publisher is not None:
             self._settled.append(run)
         if run.retain:
-            self._retaining.append(run)
-            if self._keeps:
-                self._keep_retained(run)
+            self.retain(run)
         if core.hooks.published:
             core.hooks.call_published(run.messages)
+
+    def retain(self, run: Run) -> None:
+        """Let the retainer have what its rules admit of a run; in the router's turn."""
+        kept = self.core.retainer.rules.admit(run)
+        if kept is None:
+            return
+        self._retaining.append(kept)
+        if self._keeps:
+            self._keep_retained(kept)
+            run.stored = run.stored or kept.stored
 
     def _intercept(self, run: Run, plan: Plan[Any], seen: Interceptor | None) -> bool:
         """Show it to those who are concerned with its topic; true when other runs have taken its place."""
@@ -356,6 +364,17 @@ class Router(ResidentActor):
         if run.qos:
             run.stored = True
 
+    def _retain_all(self, question: RetainRuns) -> None:
+        failure = self.core.store.failure
+        if failure is not None:
+            question.fail(StoreError(f"the store cannot be written: {failure}"))
+            return
+        self._retaining += question.runs
+        if self._keeps:
+            for run in question.runs:
+                self._keep_retained(run)
+        self.core.store.ticket.then(partial(question.answer, None))
+
     @staticmethod
     def _keep_identifiers(settled: list[Run | Answer]) -> None:
         """QoS 2: the packet identifier is durable together with the message, or a restart would lose or double it."""
@@ -436,19 +455,17 @@ class Router(ResidentActor):
                 for run in entry.runs:
                     self._route(run)
                 self._answers.append((entry, [run.matched for run in entry.runs]))
+            case RetainRuns():
+                self._retain_all(entry)
             case SystemRuns():
+                meter = self.core.meter
+                # What the broker says of itself does not count as published.
+                counts = meter.messages_publish, meter.messages_dropped, meter.messages_dropped_no_subscribers
                 for run in entry.runs:
                     self._route(run)
-            case AskRecipients():
-                entry.answer(self.table.recipients())
-            case AskSubscriptionsOf():
-                entry.answer(
-                    [
-                        SubscriptionRow(recipient.client_id, subscription)
-                        for recipient in entry.recipients
-                        for subscription in self.table.subscriptions_of(recipient)
-                    ]
-                )
+                meter.messages_publish, meter.messages_dropped, meter.messages_dropped_no_subscribers = counts
+            case TableQuestion():
+                show(self.table, entry)
             case Flush():
                 entry.answer(None)
             case _:
@@ -501,4 +518,4 @@ class Router(ResidentActor):
         meter.set_gauge("subscriptions", table.subscriptions_count)
         meter.set_gauge("suboptions", table.subscriptions_count)
         meter.set_gauge("subscriptions.shared", table.shared_subscriptions_count)
-        meter.set_gauge("subscribers", table.subscribers_count)
+        meter.set_gauge("subscribers", table.subscriptions_count)

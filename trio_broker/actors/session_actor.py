@@ -55,12 +55,12 @@ from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
 from trio_broker.session.connect import Terms
 from trio_broker.session.info import QueuePage
 from trio_broker.session.session import NEVER, Session
-from trio_broker.store.operations import PutSession
 
 if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
     from trio_broker.actors.core import Core
     from trio_broker.actors.timers import Timer
+    from trio_broker.actors.trace_marks import SessionTrace
     from trio_broker.store.fabric import Claim
 
 log = logging.getLogger("trio_broker.session")
@@ -95,6 +95,7 @@ class SessionActor(OnDemandActor):
         "session",
         "terms",
         "told_offline",
+        "trace",
         "username",
         "watching_rel",
         "will",
@@ -118,6 +119,7 @@ class SessionActor(OnDemandActor):
         self.disconnected_at: int | None = None
         self.origin = Origin(client_id)
         self.online = False
+        self.trace: SessionTrace | None = None  # there is one while somebody traces this client
         self.will: Will | None = None
         self.will_at: int | None = None
         self.expires_at: int | None = None
@@ -130,37 +132,6 @@ class SessionActor(OnDemandActor):
         self.told_offline = False  # the router notes that this recipient has no connection
         self.is_gone = False  # the session is over, and with it this actor
         self._asks_again = False  # a busy retainer will be asked again in a moment
-
-    def restore(self, kept: PutSession, now: float) -> None:
-        """Take up a session that a store kept, before the task runs.
-
-        If it was connected when the broker ended, its connection ends now.
-        """
-        core = self.core
-        self.username = kept.username
-        self.origin = Origin(self.client_id, kept.username)
-        session = self.session = Session(self.client_id, core.limits, core.meter, kept.created_at)
-        session.expiry_interval = kept.expiry_interval
-        self.journal = session.journal = SessionJournal(core.store, self, kept.key)
-        self.told_offline = True
-        core.meter.move_gauge("sessions", 1)
-        self.will = kept.will
-        if kept.connected:
-            self.disconnected_at = core.clock.wall_ms(now)
-            self._begin_absence(now)
-            remember(self)
-            return
-        self.disconnected_at = kept.disconnected_at
-        self.expires_at = kept.expires_at
-        self.will_at = kept.will_at
-        # Never later than the intervals from now, should the clock have gone back.
-        if kept.will_at is not None and kept.will is not None:
-            delay = kept.will.properties.get("will_delay_interval", 0)
-            deadline = min(core.clock.trio_time(kept.will_at), now + delay)
-            self.will_timer = self._later(deadline, WillDue(self.generation))
-        if kept.expires_at is not None:
-            deadline = min(core.clock.trio_time(kept.expires_at), now + kept.expiry_interval)
-            self.expiry_timer = self._later(deadline, ExpiryDue(self.generation))
 
     @property
     def name(self) -> str:
@@ -290,6 +261,8 @@ class SessionActor(OnDemandActor):
 
         The same as telling it, for less. A fault ends this session alone.
         """
+        if self.trace is not None and self.trace.takes(self, items, now, inserted_at_ns):
+            return
         try:
             session = self.session
             if session is None:
@@ -401,7 +374,7 @@ class SessionActor(OnDemandActor):
             return
         self.watching_rel = True
         oldest = next(iter(session.awaiting_rel.values()))
-        self._rel_timer = self._later(oldest + session.limits.await_rel_timeout, AwaitRelDue())
+        self._rel_timer = self.later(oldest + session.limits.await_rel_timeout, AwaitRelDue())
 
     def _expire_awaiting_rel(self) -> None:
         self.watching_rel = False
@@ -437,7 +410,7 @@ class SessionActor(OnDemandActor):
         out: list[bytes] = []
         if not self._feed.feed(session, now, clock.wall_ns(now), out) and not self._asks_again:
             self._asks_again = True
-            self._later(now + BUSY, RoomAgain())
+            self.later(now + BUSY, RoomAgain())
         if out:
             self.write(out)
         self.hungry = self._feed.hungry
@@ -476,6 +449,8 @@ class SessionActor(OnDemandActor):
         if session is None:
             return
         self._disconnected(reason_code, reason)
+        if self.trace is not None:
+            core.tracing.look_at_session(self)
         session.detach()
         now = core.clock.now()
         self.disconnected_at = core.clock.wall_ms(now)
@@ -486,12 +461,12 @@ class SessionActor(OnDemandActor):
             return
         if self.will is not None and not self.will.properties.get("will_delay_interval", 0):
             self._publish_will()
-        self._begin_absence(now)
+        self.begin_absence(now)
         remember(self)
         self.told_offline = True
         core.router.take([Online(self, False)])
 
-    def _begin_absence(self, now: float) -> None:
+    def begin_absence(self, now: float) -> None:
         """The time until the will and the end of the session runs."""
         session, core = self.session, self.core
         assert session is not None
@@ -499,12 +474,12 @@ class SessionActor(OnDemandActor):
         wall_ms = core.clock.wall_ms
         if expiry != NEVER:
             self.expires_at = wall_ms(now + expiry)
-            self.expiry_timer = self._later(now + expiry, ExpiryDue(self.generation))
+            self.expiry_timer = self.later(now + expiry, ExpiryDue(self.generation))
         if self.will is not None:
             delay = self.will.properties.get("will_delay_interval", 0)
             if delay < expiry:  # else it goes out when the session ends
                 self.will_at = wall_ms(now + delay)
-                self.will_timer = self._later(now + delay, WillDue(self.generation))
+                self.will_timer = self.later(now + delay, WillDue(self.generation))
 
     def _publish_will(self) -> None:
         """[MQTT-3.1.2-8, 3.1.2-14, 3.1.2-15]; its expiry begins now."""
@@ -524,6 +499,8 @@ class SessionActor(OnDemandActor):
         if self.session is None:
             return
         core = self.core
+        if core.tracing.active:
+            core.tracing.session_event(self, "session_discarded" if discarded else "session_terminated")
         self._publish_will()
         self.cancel_timers()
         self._stop_watching_rel()
@@ -559,7 +536,7 @@ class SessionActor(OnDemandActor):
         """Is its time over, though nobody has said so yet?"""
         return self.connection is None and self.expiry_timer is not None and self.expiry_timer.deadline <= now
 
-    def _later(self, deadline: float, message: object) -> Timer:
+    def later(self, deadline: float, message: object) -> Timer:
         """Tell this actor something at a Trio time."""
 
         def remind() -> None:

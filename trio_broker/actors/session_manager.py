@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
 from trio_broker.access.authentication import ACCEPTED_ANONYMOUS, Credentials, Verdict
-from trio_broker.actors.exchange import Exchange, credentials_of
+from trio_broker.actors.exchange import Exchange, begun, credentials_of
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import (
     AskActor,
-    AskActors,
+    AskActorPage,
+    AskActorsAfter,
+    AskActorsNamed,
+    AskNewestActor,
+    AskNumbers,
     Attach,
     ClockSet,
     ConnectRequest,
@@ -30,6 +35,7 @@ from trio_broker.actors.session_actor import SessionActor
 from trio_broker.errors import ActorGone, ProtocolError
 from trio_broker.protocol.packets import Connect
 from trio_broker.protocol.reason_codes import ReasonCode
+from trio_broker.routing.roll import Roll
 
 if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
@@ -56,7 +62,7 @@ class SessionManager(ResidentActor):
     def __init__(self, core: Core) -> None:
         super().__init__("session manager", MAILBOX)
         self.core = core
-        self._actors: dict[str, SessionActor] = {}
+        self._actors: Roll[str, SessionActor] = Roll()
         self._closing = False
         self.idle = trio.Event()  # set when the broker ends and the last session has
 
@@ -100,7 +106,7 @@ class SessionManager(ResidentActor):
 
     def restore(self, actor: SessionActor) -> None:
         """A session from the store, before the task runs."""
-        self._actors[actor.client_id] = actor
+        self._actors.put(actor.client_id, actor)
         actor.claim = self.core.fabric.claim(actor.client_id)
         self._count()
 
@@ -115,10 +121,19 @@ class SessionManager(ResidentActor):
                     item.connection.crash(error)
             case SessionEnded():
                 self._drop(item.actor)
-            case AskActors():
-                item.answer(list(self._actors.values()))
             case AskActor():
                 item.answer(self._actors.get(item.client_id))
+            case AskActorPage():
+                page = self._actors.page(item.offset, item.limit)
+                item.answer(([actor for _, actor in page], len(self._actors)))
+            case AskActorsAfter():
+                item.answer(self._actors.values_after(item.number, item.limit))
+            case AskNewestActor():
+                item.answer(self._actors.newest)
+            case AskActorsNamed():
+                item.answer(self._named(item.client_ids))
+            case AskNumbers():
+                item.answer([self._number(actor) for actor in item.actors])
             case ClockSet():
                 for actor in list(self._actors.values()):
                     self._tell(actor, item)
@@ -143,12 +158,24 @@ class SessionManager(ResidentActor):
 
     def _drop(self, actor: SessionActor) -> None:
         if self._actors.get(actor.client_id) is actor:
-            del self._actors[actor.client_id]
+            self._actors.pop(actor.client_id)
             if actor.claim is not None:
                 self.core.fabric.release(actor.claim)
             self._count()
             if self._closing and not self._actors:
                 self.idle.set()
+
+    def _named(self, client_ids: Sequence[str]) -> list[tuple[int, SessionActor]]:
+        found: dict[int, SessionActor] = {}
+        for client_id in client_ids:
+            actor = self._actors.get(client_id)
+            if actor is not None:
+                found[self._number(actor)] = actor
+        return sorted(found.items())
+
+    def _number(self, actor: SessionActor) -> int:
+        number = self._actors.number(actor.client_id)
+        return -1 if number is None or self._actors.get(actor.client_id) is not actor else number
 
     def _count(self) -> None:
         meter = self.core.meter
@@ -165,9 +192,9 @@ class SessionManager(ResidentActor):
             return
         core = self.core
         if core.limits.pressure.level:
+            core.meter.overload_protection_new_conn += 1
             connection.refuse(ProtocolError(ReasonCode.SERVER_BUSY, "memory is short"))
             return
-        core.meter.client_authenticate += 1
         info = connection.info
         limits = core.limits
         # The packet is ours alone by now: what the certificate says takes the place of what the client says.
@@ -175,6 +202,9 @@ class SessionManager(ResidentActor):
         client_id = _from_certificate(limits.peer_cert_as_clientid, info) or connect.client_id
         if limits.use_username_as_clientid and connect.username:
             client_id = connect.username
+        if core.banned.all and self._is_banned(connection, connect, client_id):
+            return
+        core.meter.client_authenticate += 1
         credentials = credentials_of(connection, connect, client_id)
         method = connect.properties.get("authentication_method")
         if method is not None:
@@ -197,7 +227,7 @@ class SessionManager(ResidentActor):
             return
         connection.exchange = Exchange(connection, authenticator, credentials)
         core.sessions_nursery.start_soon(self._exchange, connection.exchange, connect, credentials.client_id)
-        connection.exchange_begun()
+        begun(connection)
 
     async def _exchange(self, exchange: Exchange, connect: Connect, client_id: str) -> None:
         connection = exchange.connection
@@ -245,7 +275,17 @@ class SessionManager(ResidentActor):
                 client_id = verdict.username
         if not client_id:
             client_id = self._assign()
+        # Once more: the identifier is the final one now, the user name may be another, and time has passed.
+        if self.core.banned.all and self._is_banned(connection, connect, client_id):
+            return
         self._attach(Attach(connection, connect, client_id, verdict))
+
+    def _is_banned(self, connection: Connection, connect: Connect, client_id: str) -> bool:
+        """Refuse the connection if so."""
+        ban = self.core.banned.find(client_id, connect.username, connection.info.peer_host)
+        if ban is not None:
+            connection.refuse(ProtocolError(ReasonCode.BANNED, f"banned: {ban.kind} {ban.who!r}"))
+        return ban is not None
 
     def _assign(self) -> str:
         """A client identifier that no session uses [MQTT-3.1.3-6, 3.2.2-16]."""
@@ -262,7 +302,9 @@ class SessionManager(ResidentActor):
         actor = self._actors.get(item.client_id)
         if actor is not None and self._tell(actor, item):
             return
-        actor = self._actors[item.client_id] = SessionActor(self.core, item.client_id)
+        actor = SessionActor(self.core, item.client_id)
+        self._actors.pop(item.client_id)
+        self._actors.put(item.client_id, actor)
         actor.claim = self.core.fabric.claim(item.client_id)
         self._count()
         actor.tell(item)

@@ -13,6 +13,7 @@ from trio_broker.protocol.encode import encode
 from trio_broker.protocol.packets import SubAck, UnsubAck
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
+from trio_broker.session.subscribe import renamed
 
 if TYPE_CHECKING:
     from trio_broker.actors.session_actor import SessionActor
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 def subscribed(actor: SessionActor, change: SubscribeChange) -> None:
     """The router knows the filters: SUBACK [MQTT-3.8.4-1, 3.8.4-6]."""
     meter = actor.core.meter
-    meter.client_subscribe += sum(subscription is not None for subscription in change.subscriptions)
+    # One for each SUBSCRIBE, however many steps it took, and each subscription made by others.
+    meter.client_subscribe += bool(change.packet_identifier) or change.connection is None
     if actor.core.sys_topics is not None:
         actor.core.sys_topics.subscribed(actor, change)
+    if actor.core.tracing.active:
+        actor.core.tracing.subscribed(actor, change)
     retrievals = len(change.retrievals())
     if retrievals:
         actor.expect_retained(retrievals)
@@ -36,9 +40,11 @@ def subscribed(actor: SessionActor, change: SubscribeChange) -> None:
 def unsubscribed(actor: SessionActor, change: UnsubscribeChange) -> None:
     """The router has dropped the filters: UNSUBACK [MQTT-3.10.4-4]."""
     meter = actor.core.meter
-    meter.client_unsubscribe += len(change.topic_filters)
+    meter.client_unsubscribe += bool(change.packet_identifier) or change.connection is None
     if actor.core.sys_topics is not None:
         actor.core.sys_topics.unsubscribed(actor, change.topic_filters)
+    if actor.core.tracing.active:
+        actor.core.tracing.unsubscribed(actor, change.topic_filters)
     if not change.packet_identifier or change.connection is not actor.connection or actor.terms is None:
         return
     if _answer(actor, UnsubAck(change.packet_identifier, change.reason_codes)):
@@ -68,6 +74,9 @@ def subscribe_for(actor: SessionActor, item: SubscribeFor) -> None:
     """Subscribe on behalf of the client; there is no SUBACK."""
     assert actor.session is not None
     subscription = item.subscription
+    topic_filter = actor.core.topic_rewrite.rewrite_filter(subscription.topic_filter, actor.origin)
+    if topic_filter != subscription.topic_filter:
+        subscription = renamed(subscription, topic_filter)
     existed = subscription.topic_filter in actor.session.subscriptions
     actor.session.subscriptions[subscription.topic_filter] = subscription
     actor.core.router.take(
@@ -77,8 +86,11 @@ def subscribe_for(actor: SessionActor, item: SubscribeFor) -> None:
 
 def unsubscribe_for(actor: SessionActor, item: UnsubscribeFor) -> None:
     assert actor.session is not None
-    if actor.session.subscriptions.pop(item.topic_filter, None) is not None:
-        change = UnsubscribeChange(actor, 0, [item.topic_filter], [ReasonCode.SUCCESS])
+    topic_filter = actor.core.topic_rewrite.rewrite_filter(item.topic_filter, actor.origin)
+    if topic_filter not in actor.session.subscriptions:
+        topic_filter = item.topic_filter  # from before there was such a rule
+    if actor.session.subscriptions.pop(topic_filter, None) is not None:
+        change = UnsubscribeChange(actor, 0, [topic_filter], [ReasonCode.SUCCESS])
         actor.core.router.take([change, _answered(actor, item)])
     else:
         item.answer(True)

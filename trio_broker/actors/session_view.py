@@ -1,14 +1,17 @@
 """What a session actor shows of itself when it is asked.
 
-Invariant: read only; called by the actor within its step.
+Invariant: called by the actor within its step; read only, but for what `SetKeepAlive` asks for. `session_info` may be
+called by others while the actor is parked.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_broker.actors.messages import AskInfo, AskQueue, AskSubscriptions
+from trio_broker.actors.keep_alive import set_keep_alive
+from trio_broker.actors.messages import AskInfo, AskQueue, AskSubscriptions, SetKeepAlive
 from trio_broker.protocol.packets import MQTT31
+from trio_broker.session.inflight import MAX_PACKET_IDENTIFIER
 from trio_broker.session.info import QueuedMessage, QueuePage, SessionInfo
 from trio_broker.session.outgoing import Outgoing
 from trio_broker.session.session import Session
@@ -22,6 +25,9 @@ def show(actor: SessionActor, question: AskInfo | AskQueue | AskSubscriptions) -
     session = actor.session
     assert session is not None
     match question:
+        case SetKeepAlive():
+            set_keep_alive(actor, question.interval)
+            question.answer(session_info(actor))
         case AskInfo():
             question.answer(session_info(actor))
         case AskQueue():
@@ -55,7 +61,7 @@ def session_info(actor: SessionActor) -> SessionInfo:
         subscriptions_count=len(session.subscriptions),
         subscriptions_max=limits.max_subscriptions,
         inflight_count=len(session.inflight),
-        inflight_max=limits.max_inflight,
+        inflight_max=_inflight_max(session),
         mqueue_len=len(session.mqueue),
         mqueue_max=limits.max_mqueue_len,
         mqueue_dropped=session.mqueue.dropped,
@@ -67,6 +73,11 @@ def session_info(actor: SessionActor) -> SessionInfo:
         certificate_distinguished_name=peer.certificate_distinguished_name if peer is not None else None,
         enable_authn=peer.enable_authn if peer is not None else True,
     )
+
+
+def _inflight_max(session: Session) -> int:
+    """What limits it: the setting, or the Receive Maximum of the client that is connected."""
+    return min(session.limits.max_inflight or MAX_PACKET_IDENTIFIER, session.inflight.maximum)
 
 
 def queue_page(session: Session, which: str, after: int | None, limit: int) -> QueuePage:

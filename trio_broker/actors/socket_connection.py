@@ -44,6 +44,8 @@ class SocketConnection(Connection):
     def write(self, data: bytes) -> None:
         if self.descriptor < 0 or self.finishing:
             return
+        if self.trace is not None:
+            self.trace.sent(data)
         if self.flushing:
             self.pending += data
             self._check_congestion()

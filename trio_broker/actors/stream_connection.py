@@ -135,6 +135,8 @@ class StreamConnection(Connection):
     def write(self, data: bytes) -> None:
         if self.finishing:
             return
+        if self.trace is not None:
+            self.trace.sent(data)
         self._pending.append(data)
         self._pending_size += len(data)
         self._bell.set()

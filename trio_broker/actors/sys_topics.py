@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import logging
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import trio
 
 from trio_broker.actors.load_average import MINUTES, LoadAverage
-from trio_broker.actors.messages import AskMetrics, AskStats, SystemRuns
+from trio_broker.actors.messages import AskMetrics, AskStats
+from trio_broker.actors.system_messages import publish_system
 from trio_broker.config import SysTopicsConfig
 from trio_broker.errors import ActorGone, AskTimeout
-from trio_broker.protocol.message import Message, Origin, Run
 from trio_broker.protocol.packets import MQTT31
 from trio_broker.version import __version__
 
@@ -73,20 +73,38 @@ GAUGES = {
 
 
 class SysTopics:
-    """Publishes; `wanted` and the events are told by others."""
+    """Publishes; `wanted` and the events are told by others.
+
+    It is `core.sys_topics` while there are `$SYS` topics; else that is None, and its task waits for other settings.
+    """
 
     def __init__(self, core: Core, config: SysTopicsConfig) -> None:
         self.core = core
-        self.events = config.sys_event_messages
-        self._interval = config.sys_msg_interval
-        self._heartbeat = config.sys_heartbeat_interval
-        self._origin = Origin(core.node_name)
         self._prefix = f"$SYS/brokers/{core.node_name}/"
         self._loads = {name: LoadAverage() for name in LOADS}
         self._counted_at = core.clock.now()
         self._wake = trio.Event()
         self._all_wanted = False
         self._ever_wanted = False
+        self._take(config)
+
+    def use(self, config: SysTopicsConfig) -> None:
+        """Go by these settings from now on."""
+        if config.is_enabled and self.core.sys_topics is None:
+            self._loads = {name: LoadAverage() for name in LOADS}
+            self._counted_at = self.core.clock.now()
+            # Whoever subscribed while there were none is told now; nobody has counted who that is.
+            self._all_wanted = self._ever_wanted = True
+        self._take(config)
+        self._wake.set()
+
+    def _take(self, config: SysTopicsConfig) -> None:
+        self.events = config.sys_event_messages
+        self._interval = config.sys_msg_interval
+        self._heartbeat = config.sys_heartbeat_interval
+        now = self.core.clock.now()
+        self._report_at, self._beat_at = now + self._interval, now + self._heartbeat
+        self.core.sys_topics = self if config.is_enabled else None
 
     # -- told by others -----------------------------------------------------------------------------------------
 
@@ -163,29 +181,29 @@ class SysTopics:
         """`content` with who and when, to `clients/CLIENTID/KIND`."""
         clock = self.core.clock
         content = {"clientid": actor.client_id, "ts": clock.wall_ms(clock.now()), **content}
-        self._publish([(f"{self._prefix}clients/{actor.client_id}/{kind}", json.dumps(content))])
+        publish_system(self.core, [(f"{self._prefix}clients/{actor.client_id}/{kind}", json.dumps(content))])
 
     # -- the task -----------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
-        now = self.core.clock.now()
-        report_at, beat_at = now + self._interval, now + self._heartbeat
         while True:
-            deadline = min(report_at, beat_at)
-            with trio.CancelScope(deadline=deadline):
+            with trio.CancelScope(deadline=min(self._report_at, self._beat_at)):
                 await self._wake.wait()
             self._wake = trio.Event()
+            if self.core.sys_topics is None:
+                continue
             wanted, self._all_wanted = self._all_wanted, False
             now = self.core.clock.now()
-            if now >= beat_at or wanted:
-                self._publish(self._beat(now))
-            if now >= beat_at:
-                beat_at = now + self._heartbeat
-            if now >= report_at or wanted:
+            is_beat, is_report = now >= self._beat_at, now >= self._report_at
+            if is_beat:
+                self._beat_at = now + self._heartbeat
+            if is_report:
+                self._report_at = now + self._interval
+            if is_beat or wanted:
+                publish_system(self.core, self._beat(now))
+            if is_report or wanted:
                 await self._report(now)
-            if now >= report_at:
-                report_at = now + self._interval
 
     async def _report(self, now: float) -> None:
         core = self.core
@@ -198,7 +216,7 @@ class SysTopics:
         for name, load in self._loads.items():
             load.update(metrics[LOADS[name]], now - self._counted_at)
         self._counted_at = now
-        self._publish([*self._as_emqx(metrics, stats), *self._as_mosquitto(metrics, stats)])
+        publish_system(self.core, [*self._as_emqx(metrics, stats), *self._as_mosquitto(metrics, stats)])
 
     def _beat(self, now: float) -> Iterator[tuple[str, object]]:
         clock = self.core.clock
@@ -226,16 +244,3 @@ class SysTopics:
         for name, load in self._loads.items():
             for minutes, rate in zip(MINUTES, load.rates, strict=True):
                 yield f"$SYS/broker/load/{name}/{minutes}min", f"{rate:.2f}"
-
-    def _publish(self, entries: Iterable[tuple[str, object]]) -> None:
-        core = self.core
-        may_match = core.router.table.may_match
-        wall_ms = core.clock.wall_ms(core.clock.now())
-        runs = []
-        for topic_name, value in entries:
-            if may_match(topic_name):
-                payload = str(value).encode()
-                message = Message(topic_name, payload, 0, False, core.message_id(wall_ms), self._origin, wall_ms)
-                runs.append(Run(topic_name, 0, False, self._origin, [message], True))
-        if runs:
-            core.router.take([SystemRuns(runs)])

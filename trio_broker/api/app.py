@@ -22,6 +22,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from trio_broker.actors.questions import Questions
 from trio_broker.api import documents, v5
 from trio_broker.api.access import authorize
+from trio_broker.api.bodies import is_special, read_body
 from trio_broker.api.context import Api
 from trio_broker.api.failures import (
     BODY_TIMEOUT,
@@ -35,7 +36,7 @@ from trio_broker.api.failures import (
 from trio_broker.api.keys import ApiKeys
 from trio_broker.api.routes import Found, Reply, Route, Router
 from trio_broker.api.validation import parse_body, parse_query
-from trio_broker.errors import ActorGone, AskTimeout
+from trio_broker.errors import ActorGone, AskTimeout, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +55,18 @@ _NOT_FOUND_PAGE: Final = (
 class WebApp(QuartTrio):
     """Quart's request and response objects around a router of our own.
 
-    Quart's own URL map stays empty: it sees paths only after `%2F` was decoded.
+    Quart's own URL map stays empty: it sees paths only after `%2F` was decoded. `cors` and `api_docs` may be changed
+    while it runs.
     """
 
-    def __init__(self, api: Api, keys: ApiKeys, *, largest_body: int) -> None:
+    def __init__(self, api: Api, keys: ApiKeys, *, largest_body: int, cors: bool, api_docs: bool) -> None:
         super().__init__(__name__, static_folder=None, template_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = largest_body
         self.config["BODY_TIMEOUT"] = SLOWEST_BODY
         self._api = api
         self._keys = keys
+        self.cors = cors
+        self.api_docs = api_docs
         self._router = Router()
         for route in v5.ROUTES:
             self._router.add(v5.BASE_PATH + route.path, route)
@@ -81,29 +85,34 @@ class WebApp(QuartTrio):
         """Answer any request; replaces the lookup in Quart's URL map."""
         request = (request_context or request_ctx).request
         try:
-            reply = await self._answer(request)
+            response = _response(await self._answer(request))
         except ApiError as error:
-            reply = Reply(error.status, error.body, headers=error.headers)
+            response = _response(_failure(error))
         except RequestEntityTooLarge:
-            reply = _failure(BODY_TOO_LARGE.error())
+            response = _response(_failure(BODY_TOO_LARGE.error()))
         except RequestTimeout:
-            reply = _failure(BODY_TIMEOUT.error())
-        except (ActorGone, AskTimeout) as error:
+            response = _response(_failure(BODY_TIMEOUT.error()))
+        except (ActorGone, AskTimeout, StoreError) as error:
             logger.warning("%s %s: %s", request.method, _shown_path(request), str(error) or type(error).__name__)
-            reply = _failure(UNAVAILABLE.error())
+            response = _response(_failure(UNAVAILABLE.error()))
         except Exception:
             logger.exception("%s %s failed", request.method, _shown_path(request))
-            reply = _failure(INTERNAL_ERROR.error())
-        return _response(reply)
+            response = _response(_failure(INTERNAL_ERROR.error()))
+        if self.cors and "Origin" in request.headers:
+            response.headers["access-control-allow-origin"] = "*"
+        return response
 
     async def _answer(self, request: Request) -> Reply:
         found = self._router.find(request.scope["raw_path"].partition(b"?")[0])
-        if found is None:
+        if found is None or (not self.api_docs and found.routes.get("GET") in documents.ROUTES):
             return _unknown_path(request.headers.get("Accept", ""))
         route = found.routes.get(request.method)
         if route is None:
+            if self.cors and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+                return _preflight(found)
             return Reply(405, headers={"allow": ", ".join(sorted(found.routes))})
-        await authorize(self._keys, route, request.headers.get("Authorization"))
+        closed = route.closed is not None and route.closed(self._api)
+        await authorize(self._keys, route, request.headers.get("Authorization"), closed)
         result = await route.handler(self._api, **await _arguments(request, route, found))
         if isinstance(result, Reply):
             return result
@@ -117,24 +126,40 @@ def make_app(
     started: Callable[[], bool],
     level: str = "5.8.9",
     largest_body: int = LARGEST_BODY,
+    cors: bool = False,
+    api_docs: bool = True,
 ) -> WebApp:
-    """The application that serves `/api/v5`, `/status` and `/api-docs`.
+    """The application that serves `/api/v5`, `/status` and, with `api_docs`, `/api-docs`.
 
-    `started` says whether the broker is up (for the health check); `level` is the release of EMQX to be taken for.
+    `started` says whether the broker is up (for the health check); `level` is the release of EMQX to be taken for;
+    with `cors` browsers let pages of any origin read the answers.
     """
-    return WebApp(Api(questions, started, level), keys, largest_body=largest_body)
+    return WebApp(Api(questions, started, level), keys, largest_body=largest_body, cors=cors, api_docs=api_docs)
 
 
 async def _arguments(request: Request, route: Route, found: Found) -> dict[str, Any]:
     arguments: dict[str, Any] = dict(zip(route.path_names, found.values, strict=True))
     if route.body is not None:
         raw = await request.get_data(cache=True, as_text=False, parse_form_data=False)
-        if raw and not request.headers.get("Content-Type", "").lower().startswith(JSON):
+        content_type = request.headers.get("Content-Type", "")
+        if is_special(route.body):
+            arguments["body"] = read_body(raw, content_type, route.body)
+        elif raw and not content_type.lower().startswith(JSON):
             raise NOT_JSON.error()
-        arguments["body"] = parse_body(raw, route.body)
+        else:
+            arguments["body"] = parse_body(raw, route.body)
     if route.query is not None:
         arguments["query"] = parse_query(request.query_string, route.query)
+    if "accept" in route.handler.__annotations__:
+        arguments["accept"] = request.headers.get("Accept", "")
     return arguments
+
+
+def _preflight(found: Found) -> Reply:
+    """What a browser asks before a call from a page of another origin [Fetch section 3.2]; it sends no credentials."""
+    methods = ", ".join(sorted(found.routes))
+    headers = {"access-control-allow-methods": methods, "access-control-allow-headers": "authorization, content-type"}
+    return Reply(204, headers=headers)
 
 
 def _unknown_path(accept: str) -> Reply:

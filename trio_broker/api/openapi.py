@@ -7,15 +7,18 @@ make answers.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from types import UnionType
 from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
+from trio_broker.api import bodies
 from trio_broker.api.failures import (
     BAD_API_KEY,
     BAD_REQUEST,
+    BODY_TIMEOUT,
     BODY_TOO_LARGE,
     INTERNAL_ERROR,
     MALFORMED_JSON,
@@ -25,7 +28,7 @@ from trio_broker.api.failures import (
     UNAVAILABLE,
     Failure,
 )
-from trio_broker.api.routes import ADMINISTRATORS, EVERYBODY, PUBLISHERS, VIEWERS, Route
+from trio_broker.api.routes import ADMINISTRATORS, EVERYBODY, PUBLISHERS, VIEWERS, Documented, Route
 from trio_broker.api.validation import list_fields
 
 JSON: Final = "application/json"
@@ -51,9 +54,14 @@ def document(routes: Sequence[Route], base_path: str, *, version: str) -> dict[s
     types = [Error, *(wanted for route in routes for wanted in _types_of(route))]
     by_name = _Schemas(types)
     paths: dict[str, dict[str, Any]] = {}
+    names = Counter(route.handler.__name__ for route in routes)
     for route in routes:
         path = re.sub(r":([a-z_]+)", r"{\1}", route.path)
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, by_name)
+        if names[route.handler.__name__] > 1:
+            # Two resources call theirs the same.
+            module = route.handler.__module__.rpartition(".")[2]
+            paths[path][route.method.lower()]["operationId"] = f"{module}_{route.handler.__name__}"
     return {
         "openapi": "3.0.0",
         "info": {"title": "trio-broker API", "version": version},
@@ -107,7 +115,8 @@ def _leaves(wanted: Any) -> list[Any]:
 
 def _types_of(route: Route) -> list[Any]:
     answers = [answer.body for answer in route.answers]
-    return [wanted for wanted in (route.query, route.body, route.result, *answers) if wanted is not None]
+    body = None if bodies.is_special(route.body) else route.body
+    return [wanted for wanted in (route.query, body, route.result, *answers) if wanted is not None]
 
 
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
@@ -121,7 +130,9 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "security": [] if route.access == EVERYBODY else [{"basicAuth": []}, {"bearerAuth": []}],
     }
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas.of(route.body)}}}
+        special = bodies.is_special(route.body)
+        content = bodies.described(route.body) if special else {JSON: {"schema": schemas.of(route.body)}}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
@@ -146,32 +157,48 @@ def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
 
 def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
     responses: dict[str, Any] = {}
-    if route.result is None:
-        responses["204"] = {"description": "Done"}
-    else:
+    if route.result is not None:
         responses["200"] = {"description": "Success", "content": {JSON: {"schema": schemas.of(route.result)}}}
+    elif not any(200 <= answer.status < 300 for answer in route.answers):
+        responses["204"] = {"description": "Done"}
     for status, failures in _by_status(_failures_of(route)).items():
         responses[str(status)] = {
             "description": "; ".join(f"`{failure.code}`: {failure.message}" for failure in failures),
             "content": {JSON: {"schema": schemas.of(Error)}},
         }
     for answer in route.answers:
-        response: dict[str, Any] = {"description": answer.description}
-        if answer.body is not None:
-            schema = schemas.of(answer.body)
-            if answer.status == 400:
-                schema = {"anyOf": [schemas.of(Error), schema]}
-            response["content"] = {JSON: {"schema": schema}}
-        responses[str(answer.status)] = response
+        _add(responses.setdefault(str(answer.status), {"description": ""}), answer, schemas)
     return dict(sorted(responses.items()))
+
+
+def _add(response: dict[str, Any], answer: Documented, schemas: _Schemas) -> None:
+    """One more form of what is answered with this status."""
+    described = response["description"]
+    if not described or described == "Success":
+        response["description"] = answer.description
+    elif answer.description not in described:
+        response["description"] = f"{described}; {answer.description}"
+    content = response.setdefault("content", {})
+    if answer.content_type != JSON:
+        content[answer.content_type] = {"schema": _not_json(answer.content_type)}
+    elif answer.body is not None:
+        schema = schemas.of(answer.body)
+        content[JSON] = {"schema": {"anyOf": [content[JSON]["schema"], schema]} if JSON in content else schema}
+    if not content:
+        del response["content"]
+
+
+def _not_json(content_type: str) -> dict[str, Any]:
+    return {"type": "string"} if content_type.startswith("text/") else {"type": "string", "format": "binary"}
 
 
 def _failures_of(route: Route) -> list[Failure]:
     failures = list(route.failures)
-    if route.query is not None or route.body is not None:
+    if route.query is not None or route.body is not None or route.path_names:
         failures.insert(0, BAD_REQUEST)
     if route.body is not None:
-        failures += [MALFORMED_JSON, BODY_TOO_LARGE, NOT_JSON]
+        failures += [BODY_TIMEOUT, BODY_TOO_LARGE]
+        failures += [bodies.failure_of(route.body)] if bodies.is_special(route.body) else [MALFORMED_JSON, NOT_JSON]
     if route.access != EVERYBODY:
         failures += [NO_CREDENTIALS, BAD_API_KEY, ROLE_TOO_WEAK, INTERNAL_ERROR, UNAVAILABLE]
     return failures
@@ -202,6 +229,12 @@ def _as_3_0(schema: Any) -> Any:
             changed["anyOf"] = parts
     if "prefixItems" in changed:
         changed["items"] = {"anyOf": changed.pop("prefixItems")}
+    for bound in ("Minimum", "Maximum"):
+        if not isinstance(changed.get(f"exclusive{bound}", True), bool):
+            changed[bound.lower()], changed[f"exclusive{bound}"] = changed[f"exclusive{bound}"], True
+    if "const" in changed:
+        changed["enum"] = [changed.pop("const")]
+    changed.pop("propertyNames", None)
     if changed.get("required") == []:
         del changed["required"]
     if changed.get("default", "") is None:

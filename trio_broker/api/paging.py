@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Generic, TypeVar
 
+import msgspec
 import trio
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -19,9 +20,13 @@ LONG_STEP = 32
 """Rows that are handled before others get their turn: a fraction of a millisecond."""
 
 
+PageNumber = Annotated[int, Meta(ge=1, le=2**31, description="Which page, from 1")]
+Limit = Annotated[int, Meta(ge=1, le=10_000, description="Rows in a page")]
+
+
 class Paging(Struct, kw_only=True):
-    page: Annotated[int, Meta(ge=1, le=2**31, description="Which page, from 1")] = 1
-    limit: Annotated[int, Meta(ge=1, le=10_000, description="Rows in a page")] = 100
+    page: PageNumber = 1
+    limit: Limit = 100
 
     @property
     def offset(self) -> int:
@@ -50,14 +55,20 @@ def cut(rows: Sequence[Row], paging: Paging) -> Sequence[Row]:
     return rows[paging.offset : paging.offset + paging.limit]
 
 
-async def each(rows: Iterable[Row], make: Callable[[Row], T]) -> list[T]:
-    """`make(row)` of each row; a long list does not hold up the messages of others."""
+async def each(rows: Iterable[Row], make: Callable[[Row], T], step: int = LONG_STEP) -> list[T]:
+    """`make(row)` of each row; a long list does not hold up the messages of others: they have a turn every `step`."""
     made: list[T] = []
     for number, row in enumerate(rows, 1):
         made.append(make(row))
-        if number % LONG_STEP == 0:
+        if number % step == 0:
             await trio.lowlevel.checkpoint()
     return made
+
+
+async def encoded(rows: Iterable[Row], make: Callable[[Row], object], step: int = LONG_STEP) -> list[msgspec.Raw]:
+    """The same, each already as JSON: to encode a long list at once would be a long step, too."""
+    encode = msgspec.json.Encoder().encode
+    return await each(rows, lambda row: msgspec.Raw(encode(make(row))), step)
 
 
 async def select(rows: Sequence[Row], wanted: Callable[[Row], bool]) -> list[Row]:

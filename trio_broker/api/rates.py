@@ -1,7 +1,7 @@
-"""Counters per second, measured between two looks at the collector.
+"""Rates: counters per second, and the use of the processors, each measured between two looks.
 
 Invariant: a rate is always the difference of two counts over the time between them; nothing is invented for the
-first caller, who waits for the second look.
+first caller, who waits for the second look (of the processors he gets the mean since the machine was started).
 """
 
 from __future__ import annotations
@@ -20,7 +20,34 @@ LONGEST: Final = 15.0
 
 
 @define
+class CpuUse:
+    """The use of all processors of the machine, between two looks at the system's own account."""
+
+    path: str = "/proc/stat"
+    _busy: float = field(default=0.0, init=False)
+    _all: float = field(default=0.0, init=False)
+    _last: tuple[float, float] = field(default=(0.0, 0.0), init=False)
+
+    def percent(self) -> tuple[float, float]:
+        """Used and idle, 0 to 100; both 0 where the system does not say."""
+        try:
+            with open(self.path, encoding="ascii") as account:
+                ticks = [int(text) for text in account.readline().split()[1:9]]
+        except (OSError, ValueError):
+            return 0.0, 0.0
+        total = float(sum(ticks))
+        busy = total - sum(ticks[3:5])  # idle, and waiting for a disk
+        spent, used = total - self._all, busy - self._busy
+        if spent > 0:  # else it is the same look
+            self._all, self._busy = total, busy
+            use = min(100.0, max(0.0, round(100 * used / spent, 2)))
+            self._last = use, round(100 - use, 2)
+        return self._last
+
+
+@define
 class RateWindow:
+    cpu: CpuUse = field(factory=CpuUse)
     _looks: deque[tuple[float, Mapping[str, int]]] = field(factory=deque, init=False)
 
     async def measure(self, look: Callable[[], Awaitable[Mapping[str, int]]]) -> Callable[[str], int]:

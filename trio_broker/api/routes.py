@@ -5,7 +5,8 @@ are dispatched by it and the API document is made from it, so the two cannot dif
 
 A handler is an async function. Its signature is the declaration: the first argument is the `Api`; arguments named
 like the `:segments` of the path get their decoded text; `query` and `body`, where present, are typed with what the
-query and the JSON body must be; the return type is the body of the success answer (`None`: 204).
+query and the JSON body must be (for a body that is not JSON see `bodies`); `accept`, where present, gets the Accept
+header; the return type is the body of the success answer (`None`: 204).
 """
 
 from __future__ import annotations
@@ -32,23 +33,31 @@ class Reply:
 
     status: int
     body: object = None
-    text: str | None = None
+    text: str | bytes | None = None
     content_type: str = "application/json"
     headers: dict[str, str] = field(factory=dict)
 
 
 @define(frozen=True)
 class Documented:
-    """An answer beyond the success and the `Failure`s, for the API document."""
+    """An answer beyond the success and the `Failure`s, for the API document.
+
+    Where one of them is a success (201, 202, 200 in another form), a handler that returns nothing but `Reply` is not
+    taken to answer 204. `body` is the type of JSON bodies; what else `content_type` names is text or bytes.
+    """
 
     status: int
     description: str
     body: Any = None
+    content_type: str = "application/json"
 
 
 @define(frozen=True)
 class Route:
-    """`access` says who may call it: everybody (no credentials), viewers, publishers or administrators."""
+    """`access` says who may call it: everybody (no credentials), viewers, publishers or administrators.
+
+    `closed`, asked with the `Api` at each call, says whether what is for everybody is for viewers now.
+    """
 
     method: str
     path: str
@@ -61,6 +70,7 @@ class Route:
     result: Any
     failures: tuple[Failure, ...]
     answers: tuple[Documented, ...]
+    closed: Callable[[Any], bool] | None = None
 
     @property
     def path_names(self) -> list[str]:
@@ -95,6 +105,7 @@ class Routes:
         access: str,
         failures: Sequence[Failure] = (),
         answers: Sequence[Documented] = (),
+        closed: Callable[[Any], bool] | None = None,
     ) -> Callable[[Handler], Handler]:
         def decorate(handler: Handler) -> Handler:
             hints = get_type_hints(handler, include_extras=True)
@@ -111,6 +122,7 @@ class Routes:
                     _success(hints["return"]),
                     tuple(failures),
                     tuple(answers),
+                    closed,
                 )
             )
             return handler

@@ -6,7 +6,9 @@ Invariant: no input raises anything but `ApiError`.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, get_args, get_origin
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -26,7 +28,12 @@ def parse_body(raw: bytes, wanted: Any) -> Any:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # A number out of range is a ValidationError, bytes that are no UTF-8 a UnicodeDecodeError.
         raise MALFORMED_JSON.error() from None
-    return _convert(_without_nulls(document), wanted, "root")
+    if b"null" in raw:
+        document = _without_nulls(document)
+    converted = _convert(document, wanted, "root")
+    if (flags := _flags(wanted)) is not None:
+        _check_flags(document, flags, "root")
+    return converted
 
 
 def parse_query(query_string: bytes, wanted: type[msgspec.Struct]) -> Any:
@@ -45,13 +52,14 @@ def parse_query(query_string: bytes, wanted: type[msgspec.Struct]) -> Any:
     return _convert(values, wanted, "")
 
 
-def list_fields(wanted: type[msgspec.Struct]) -> set[str]:
+@cache  # it is asked for each request, and takes longer than most of them
+def list_fields(wanted: type[msgspec.Struct]) -> frozenset[str]:
     """The parameters that may be repeated."""
-    return {
+    return frozenset(
         field.encode_name
         for field in msgspec.structs.fields(wanted)
         if any(get_origin(_bare(part)) is list for part in (field.type, *get_args(field.type)))
-    }
+    )
 
 
 def _bare(hint: Any) -> Any:
@@ -64,6 +72,36 @@ def _convert(value: Any, wanted: Any, root: str) -> Any:
         return msgspec.convert(value, wanted, strict=False)
     except msgspec.ValidationError as error:
         raise _refusal(str(error), value, root) from None
+
+
+@cache
+def _flags(wanted: Any) -> Any:
+    """Where `wanted` has booleans: True is one, a dict has them by field, a list in its items; None: nowhere."""
+    wanted = _bare(wanted)
+    if wanted is bool:
+        return True
+    if get_origin(wanted) is list:
+        inner = _flags(get_args(wanted)[0])
+        return None if inner is None else [inner]
+    if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
+        found = {field.encode_name: _flags(field.type) for field in msgspec.structs.fields(wanted)}
+        return {name: inner for name, inner in found.items() if inner is not None} or None
+    parts = [part for part in get_args(wanted) if part not in (msgspec.UnsetType, NoneType)]
+    return _flags(parts[0]) if get_origin(wanted) in (Union, UnionType) and len(parts) == 1 else None
+
+
+def _check_flags(value: Any, flags: Any, path: str) -> None:
+    """Where numbers may be texts, msgspec takes 0 and 1 for booleans; the contract does not."""
+    if flags is True:
+        if not isinstance(value, bool) and value not in ("true", "false"):
+            raise invalid(path, "Expected type boolean", value=value)
+    elif isinstance(flags, dict) and isinstance(value, dict):
+        for name, inner in flags.items():
+            if name in value:
+                _check_flags(value[name], inner, f"{path}.{name}")
+    elif isinstance(flags, list) and isinstance(value, list):
+        for number, item in enumerate(value, 1):
+            _check_flags(item, flags[0], f"{path}.{number}")
 
 
 def _without_nulls(document: Any) -> Any:

@@ -19,15 +19,18 @@ from trio_broker.config.model import (
     LogConfig,
     NodeConfig,
     StoreConfig,
-    SysmonConfig,
     SysTopicsConfig,
 )
 from trio_broker.config.mqtt import MqttConfig
+from trio_broker.config.retainer import BackendConfig, RetainerConfig
 from trio_broker.config.tree import to_dict
+from trio_broker.config.watching import AlarmConfig, OsConfig, SysmonConfig
 
 __all__ = [
     "LISTENER_KINDS",
+    "AlarmConfig",
     "ApiKeyConfig",
+    "BackendConfig",
     "Bind",
     "Config",
     "DashboardConfig",
@@ -38,6 +41,8 @@ __all__ = [
     "LogConfig",
     "MqttConfig",
     "NodeConfig",
+    "OsConfig",
+    "RetainerConfig",
     "SslOptions",
     "StoreConfig",
     "SysTopicsConfig",

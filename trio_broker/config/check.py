@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 
+from trio_broker.config.features import MAX_TOPIC_METRICS
 from trio_broker.config.listeners import ListenerConfig, SslOptions, WebsocketOptions
 from trio_broker.config.model import Config
 from trio_broker.config.setting import show
+from trio_broker.config.topics import check_auto_subscribe, check_rewrite
 from trio_broker.errors import ConfigError
 
 
@@ -27,9 +29,27 @@ def check(config: Config) -> None:
     http = config.http
     if http is not None and (not http.bind or http.address.path):
         raise ConfigError("dashboard.listeners.http.bind", _BIND_TCP if http.bind else _BIND_NEEDED)
+    check_rewrite(config.rewrite, "rewrite")
+    check_auto_subscribe(config.auto_subscribe.topics, "auto_subscribe.topics")
+    _check_topic_metrics([record.topic for record in config.topic_metrics])
     for key in ("sys_msg_interval", "sys_heartbeat_interval"):
         if getattr(config.sys_topics, key) < 1:
             raise ConfigError(f"sys_topics.{key}", "must be a second at least")
+    for key in ("cpu_check_interval", "mem_check_interval"):
+        if getattr(config.sysmon.os, key) < 1:
+            raise ConfigError(f"sysmon.os.{key}", "must be a second at least")
+    if config.sysmon.os.cpu_low_watermark > config.sysmon.os.cpu_high_watermark:
+        raise ConfigError("sysmon.os.cpu_low_watermark", "must not be above cpu_high_watermark")
+    if 0 < config.retainer.msg_clear_interval < 1:
+        raise ConfigError("retainer.msg_clear_interval", "must be 0 or a second at least")
+
+
+def _check_topic_metrics(topics: list[str]) -> None:
+    for number, topic in enumerate(topics, 1):
+        if not topic or "+" in topic or "#" in topic:
+            raise ConfigError(f"topic_metrics.{number}.topic", f"{show(topic)} is not a topic without wildcards")
+    if len(set(topics)) < len(topics) or len(topics) > MAX_TOPIC_METRICS:
+        raise ConfigError("topic_metrics", f"must be {MAX_TOPIC_METRICS} different topics at most")
 
 
 _BIND_NEEDED = 'is needed, such as "127.0.0.1:1883"'
@@ -42,6 +62,8 @@ def _check_listener(listener: ListenerConfig, key: str) -> None:
         if listener.bind:
             raise ConfigError(f"{key}.bind", "has no meaning for a memory listener")
     elif not listener.bind:
+        if not listener.enable:
+            return  # stopped over REST, and the file that said where it was knows it no more
         raise ConfigError(f"{key}.bind", _BIND_NEEDED if listener.kind != "unix" else _BIND_PATH)
     elif bool(listener.address.path) != (listener.kind == "unix"):
         raise ConfigError(
@@ -73,15 +95,19 @@ def _check_tls(listener: ListenerConfig, key: str) -> None:
 
 def check_files(config: Config) -> None:
     """Raises ConfigError for the first file named in the configuration that cannot be read."""
-    files = {"api_key.bootstrap_file": config.api_key.bootstrap_file if config.http is not None else ""}
+    if config.http is not None and config.api_key.bootstrap_file:
+        _check_file("api_key.bootstrap_file", config.api_key.bootstrap_file)
     for listener in listener_configs(config):
         if listener.enable:
-            key = f"listeners.{listener.kind}.{listener.name}.ssl_options"
-            for name in ("certfile", "keyfile", "cacertfile"):
-                files[f"{key}.{name}"] = getattr(listener.ssl_options, name)
-    for key, path in files.items():
+            check_listener_files(listener)
+
+
+def check_listener_files(listener: ListenerConfig) -> None:
+    """The same for one listener."""
+    for name in ("certfile", "keyfile", "cacertfile"):
+        path = getattr(listener.ssl_options, name)
         if path:
-            _check_file(key, path)
+            _check_file(f"listeners.{listener.kind}.{listener.name}.ssl_options.{name}", path)
 
 
 def _check_file(key: str, path: str) -> None:

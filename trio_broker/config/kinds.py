@@ -31,6 +31,38 @@ def _must(holds: bool) -> None:
         raise ValueError("not of this kind")
 
 
+class SpelledFloat(float):
+    """A number that knows how it was written: what is shown is what was said, `60s` and not `1m`."""
+
+    text: str
+
+
+class SpelledInt(int):
+    """The same for whole numbers."""
+
+    text: str
+
+
+_LONGEST_SPELLING = 32
+"""Characters; what was written longer is shown in our own way."""
+
+
+def _spelled_float(value: float, raw: object) -> float:
+    if not isinstance(raw, str) or len(raw) > _LONGEST_SPELLING or not math.isfinite(value):
+        return value
+    spelled = SpelledFloat(value)
+    spelled.text = raw.strip()
+    return spelled
+
+
+def _spelled_int(value: int, raw: object) -> int:
+    if not isinstance(raw, str) or len(raw) > _LONGEST_SPELLING or raw.strip().isdigit():
+        return value
+    spelled = SpelledInt(value)
+    spelled.text = raw.strip()
+    return spelled
+
+
 def _sequence(value: object) -> Sequence[object]:
     if not isinstance(value, (list, tuple)):
         raise ValueError("not a list")
@@ -97,15 +129,15 @@ class Duration(Kind):
     expects: str = 'a duration such as "15s", "1m30s" or 500 (milliseconds)'
 
     def read(self, raw: object) -> object:
-        return parse_duration(raw)
+        return _spelled_float(parse_duration(raw), raw)
 
     def check(self, value: Any) -> float:
         _must(isinstance(value, (int, float)) and not isinstance(value, bool))
         _must(math.isfinite(value) and value >= 0)
-        return float(value)
+        return value if isinstance(value, SpelledFloat) else float(value)
 
     def plain(self, value: Any) -> object:
-        return format_duration(value)
+        return value.text if isinstance(value, SpelledFloat) else format_duration(value)
 
 
 @frozen
@@ -122,13 +154,14 @@ class Size(Kind):
         return f'a size such as "10KB", "1MB" or 512 (bytes){limits}'
 
     def read(self, raw: object) -> object:
-        return parse_size(raw)
+        return _spelled_int(parse_size(raw), raw)
 
     def check(self, value: Any) -> int:
-        return Integer(self.minimum, self.maximum).check(value)
+        checked = Integer(self.minimum, self.maximum).check(value)
+        return value if isinstance(value, SpelledInt) else checked
 
     def plain(self, value: Any) -> object:
-        return format_size(value)
+        return value.text if isinstance(value, SpelledInt) else format_size(value)
 
 
 @frozen
@@ -304,6 +337,28 @@ class Table(Kind):
 
     def plain(self, value: Any) -> object:
         return {name: self.kind.plain(item) for name, item in value.items()}
+
+
+@frozen
+class Percentage(Kind):
+    """A fraction from 0 to 1 inside."""
+
+    expects: str = 'a percentage such as "80%"'
+
+    def read(self, raw: object) -> object:
+        if not isinstance(raw, str):
+            return raw
+        found = re.fullmatch(r"\s*(\d{1,3}(\.\d{1,6})?)%\s*", raw, re.ASCII)
+        _must(found is not None)
+        assert found is not None
+        return float(Decimal(found[1]).scaleb(-2))
+
+    def check(self, value: Any) -> float:
+        _must(isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1)
+        return float(value)
+
+    def plain(self, value: Any) -> object:
+        return f"{Decimal(repr(value)).scaleb(2):f}%"
 
 
 @frozen

@@ -22,6 +22,7 @@ from trio_broker.errors import ConfigError
 LISTENER_KINDS = ("tcp", "ssl", "ws", "wss", "unix", "memory")
 
 _FROM_EMQX = "EMQX's; understood, and has no effect here"
+_C_INT = 0x7FFF_FFFF  # what the system takes for such an option
 _PATH = Text(r"[^\0]*", "the path of a file")
 
 
@@ -30,11 +31,11 @@ class TcpOptions:
     """`tcp_options`: the sockets of one listener."""
 
     nodelay: bool = setting(Flag(), True, "small packets leave at once (TCP_NODELAY)")
-    backlog: int = setting(Integer(1), 1024, "connections the system may hold before they are accepted")
+    backlog: int = setting(Integer(1, _C_INT), 1024, "connections the system may hold before they are accepted")
     high_watermark: int = setting(Size(1), "1MB", "bytes to one client that may wait in memory for its socket")
     buffer: int = setting(Size(1), "4KB", "the least that one read from a socket asks for")
-    recbuf: int = setting(Size(), 0, "the system's receive buffer (SO_RCVBUF); 0 = what the system gives")
-    sndbuf: int = setting(Size(), 0, "the system's send buffer (SO_SNDBUF); 0 = what the system gives")
+    recbuf: int = setting(Size(0, _C_INT), 0, "the system's receive buffer (SO_RCVBUF); 0 = what the system gives")
+    sndbuf: int = setting(Size(0, _C_INT), 0, "the system's send buffer (SO_SNDBUF); 0 = what the system gives")
     send_timeout: float = setting(Duration(), "15s", "a client that takes nothing for so long is cut")
     reuseaddr: bool = setting(Flag(), True, "the port can be bound again right after an end (SO_REUSEADDR)")
     keepalive: str = setting(
@@ -69,6 +70,8 @@ class SslOptions:
     secure_renegotiate: bool = setting(Flag(), True, _FROM_EMQX)
     client_renegotiation: bool = setting(Flag(), True, _FROM_EMQX)
     hibernate_after: float = setting(Duration(), "5s", _FROM_EMQX)
+    gc_after_handshake: bool = setting(Flag(), False, _FROM_EMQX)
+    log_level: str = setting(Text(), "notice", _FROM_EMQX)
 
 
 @frozen(kw_only=True)
@@ -97,6 +100,7 @@ class WebsocketOptions:
     )
     mqtt_piggyback: str = setting(Choice(("single", "multiple")), "multiple", _FROM_EMQX)
     compress: bool = setting(Flag(), False, _FROM_EMQX)
+    validate_utf8: bool = setting(Flag(), True, _FROM_EMQX)
 
 
 @frozen(kw_only=True)

@@ -7,15 +7,41 @@ and keeps nothing on disk; `Config.service()` is what the command starts with.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from trio_broker.config.bind import Bind, parse_bind
-from trio_broker.config.kinds import Address, Choice, Duration, Flag, Integer, Mark, Or, Size, Text, Watermark
+from trio_broker.config.features import DelayedConfig, SlowSubsConfig, TopicMetricConfig
+from trio_broker.config.kinds import Address, Choice, Duration, Flag, Integer, Or, Size, Table, Text
 from trio_broker.config.listeners import ListenerConfig, ListenerTables, listener_tables
 from trio_broker.config.mqtt import MqttConfig
+from trio_broker.config.retainer import RetainerConfig
 from trio_broker.config.setting import setting
-from trio_broker.config.tree import table
+from trio_broker.config.topics import AutoSubscribeConfig, RewriteConfig
+from trio_broker.config.tree import records, table
+from trio_broker.config.watching import AlarmConfig, OsConfig, SysmonConfig
+from trio_broker.config.zone import DurableSessionsConfig, FlappingDetectConfig, ForceGcConfig, ForceShutdownConfig
+
+
+@frozen
+class AtLeast(Duration):
+    """A duration that is not so short that it would be work without end."""
+
+    seconds: float = 1.0
+    expects: str = field()
+
+    @expects.default
+    def _expects(self) -> str:
+        return f'a duration of {self.seconds:g} s at least, such as "15s"'
+
+    def check(self, value: Any) -> float:
+        checked = super().check(value)
+        if checked < self.seconds:
+            raise ValueError("too short")
+        return checked
+
 
 _PATH = Text(r"[^\0]*", "the path of a file")
 
@@ -59,6 +85,11 @@ class DashboardListeners:
 @frozen(kw_only=True)
 class DashboardConfig:
     listeners: DashboardListeners = table(DashboardListeners, "where the REST API listens")
+    cors: bool = setting(Flag(), False, "true = pages of any origin may call the REST API from a browser")
+    swagger_support: bool = setting(Flag(), True, "false = no /api-docs")
+    sample_interval: float = setting(
+        Or("disabled", math.inf, AtLeast(1)), "disabled", "from one sample of the charts (GET /monitor) to the next"
+    )
 
 
 @frozen(kw_only=True)
@@ -107,10 +138,46 @@ class SysTopicsConfig:
 
 
 @frozen(kw_only=True)
-class SysmonConfig:
-    memory_high_watermark: Watermark = setting(
-        Mark(), "70%", "above it new connections are refused, and QoS 0 is dropped first"
+class PushGatewayConfig:
+    enable: bool = setting(Flag(), False, "what GET /prometheus/stats shows is sent to a Pushgateway too")
+    url: str = setting(
+        # Without user and password, which would be in the log: `headers` has a place for them.
+        Text(r"https?://[^\s/?#@]+(/[^\s?#]*)?", 'a URL such as "http://127.0.0.1:9091"'),
+        "http://127.0.0.1:9091",
+        "where the Pushgateway is",
     )
+    interval: float = setting(AtLeast(1), "15s", "from one push to the next")
+    headers: Mapping[str, str] = setting(
+        Table(Text(r"[^\r\n\0]*", "a text of one line")), {}, "headers of the requests"
+    )
+    job_name: str = setting(
+        Text(r"[^\s?#]+", 'a path such as "${name}/instance/${name}~${host}"'),
+        "${name}/instance/${name}~${host}",
+        "job and grouping labels; ${name} and ${host} are the two parts of node.name",
+    )
+
+
+_SWITCH = Choice(("enabled", "disabled"))
+_EMQX_ONLY = "EMQX's; understood, and has no effect here"
+
+
+@frozen(kw_only=True)
+class CollectorsConfig:
+    """Groups of figures about EMQX's runtime."""
+
+    vm_dist: str = setting(_SWITCH, "disabled", _EMQX_ONLY)
+    mnesia: str = setting(_SWITCH, "disabled", _EMQX_ONLY)
+    vm_statistics: str = setting(_SWITCH, "disabled", _EMQX_ONLY)
+    vm_system_info: str = setting(_SWITCH, "disabled", _EMQX_ONLY)
+    vm_memory: str = setting(_SWITCH, "disabled", _EMQX_ONLY)
+    vm_msacc: str = setting(_SWITCH, "disabled", _EMQX_ONLY)
+
+
+@frozen(kw_only=True)
+class PrometheusConfig:
+    enable_basic_auth: bool = setting(Flag(), False, "GET /prometheus/stats and the like need credentials")
+    push_gateway: PushGatewayConfig = table(PushGatewayConfig, "where figures are sent to")
+    collectors: CollectorsConfig = table(CollectorsConfig, "EMQX's own")
 
 
 @frozen(kw_only=True)
@@ -121,12 +188,24 @@ class Config:
     node: NodeConfig = table(NodeConfig, "this broker")
     listeners: ListenerTables = listener_tables()
     mqtt: MqttConfig = table(MqttConfig, "what holds for all clients")
+    retainer: RetainerConfig = table(RetainerConfig, "the retained messages")
+    delayed: DelayedConfig = table(DelayedConfig, "messages that are published later")
+    rewrite: tuple[RewriteConfig, ...] = records(RewriteConfig, "topics that others are put in the place of")
+    auto_subscribe: AutoSubscribeConfig = table(AutoSubscribeConfig, "subscriptions that clients get by themselves")
+    topic_metrics: tuple[TopicMetricConfig, ...] = records(TopicMetricConfig, "topics whose messages are counted")
+    slow_subs: SlowSubsConfig = table(SlowSubsConfig, "clients that take long to get messages")
     store: StoreConfig = table(StoreConfig, "what is kept, and how well")
     dashboard: DashboardConfig = table(DashboardConfig, "the REST API")
     api_key: ApiKeyConfig = table(ApiKeyConfig, "who may use the REST API")
     log: LogConfig = table(LogConfig, "what the command logs")
-    sysmon: SysmonConfig = table(SysmonConfig, "limits of the whole process")
+    alarm: AlarmConfig = table(AlarmConfig, "what is wrong, and who is told")
+    sysmon: SysmonConfig = table(SysmonConfig, "limits of the whole process, and what is watched")
     sys_topics: SysTopicsConfig = table(SysTopicsConfig, "what the broker says of itself under $SYS")
+    prometheus: PrometheusConfig = table(PrometheusConfig, "figures for Prometheus")
+    flapping_detect: FlappingDetectConfig = table(FlappingDetectConfig, "EMQX's own")
+    force_shutdown: ForceShutdownConfig = table(ForceShutdownConfig, "EMQX's own")
+    force_gc: ForceGcConfig = table(ForceGcConfig, "EMQX's own")
+    durable_sessions: DurableSessionsConfig = table(DurableSessionsConfig, "EMQX's own")
 
     @classmethod
     def service(cls) -> Config:
@@ -137,8 +216,11 @@ class Config:
                 "tcp": {"default": ListenerConfig(bind="127.0.0.1:1883")},
                 "ws": {"default": ListenerConfig(bind="127.0.0.1:8083")},
             },
+            sysmon=SysmonConfig(os=OsConfig(cpu_check_interval=60.0, mem_check_interval=60.0)),
             sys_topics=SysTopicsConfig(sys_msg_interval=60.0, sys_heartbeat_interval=30.0),
-            dashboard=DashboardConfig(listeners=DashboardListeners(http=HttpConfig(bind="127.0.0.1:18083"))),
+            dashboard=DashboardConfig(
+                listeners=DashboardListeners(http=HttpConfig(bind="127.0.0.1:18083")), sample_interval=10.0
+            ),
         )
 
     @property

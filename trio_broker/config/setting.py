@@ -79,12 +79,14 @@ class Setting(Entry):
             return current  # what was shown hidden comes back unchanged
         try:
             return self.kind.parse(raw, text=text)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ConfigError(key, f"{show(raw)} is not {self.kind.expects}") from error
 
     def plain(self, current: Any, *, secrets: bool) -> object:
         if self.secret and current and not secrets:
             return HIDDEN
+        if hasattr(current, "text"):  # as it was written, also where that is another way to write the default
+            return self.kind.plain(current)
         return self.default if current == self.kind.parse(self.default) else self.kind.plain(current)
 
     def keys(self, key: str) -> Iterator[str]:

@@ -73,7 +73,7 @@ def table(cls: type[attrs.AttrsInstance], doc: str, *, optional: bool = False) -
     return section(_Table(cls, doc), factory=_absent if optional else cls)
 
 
-class _Records(Entry):
+class Records(Entry):
     """A list of tables of one class; a layer replaces the whole list."""
 
     def __init__(self, cls: type[attrs.AttrsInstance], doc: str) -> None:
@@ -103,7 +103,7 @@ class _Records(Entry):
 
 def records(cls: type[attrs.AttrsInstance], doc: str) -> Any:
     """An attrs field for a list of tables, as a tuple; empty unless something is said of it."""
-    return section(_Records(cls, doc), factory=tuple, converter=tuple)
+    return section(Records(cls, doc), factory=tuple, converter=tuple)
 
 
 def _absent() -> None:

@@ -5,9 +5,14 @@ Invariant: a user who sets one of them is told so at the start; nothing is ignor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any
+
 from trio_broker.config.listeners import ListenerConfig
 from trio_broker.config.model import Config
 from trio_broker.config.mqtt import MqttConfig
+from trio_broker.config.setting import entries
 
 _MQTT_KEYS = (
     "client_attrs_init",
@@ -19,6 +24,8 @@ _MQTT_KEYS = (
     "shared_subscription_initial_sticky_pick",
     "strict_mode",
 )
+_RETAINER_KEYS = ("storage_type", "index_specs")
+_EMQX_TABLES = ("sysmon.vm", "flapping_detect", "force_shutdown", "force_gc", "durable_sessions")
 _LISTENER_KEYS = ("mountpoint",)
 _FROM_CERTIFICATE = ("peer_cert_as_clientid", "peer_cert_as_username")
 
@@ -31,6 +38,11 @@ def without_effect(config: Config) -> list[str]:
         for key in _FROM_CERTIFICATE
         if getattr(config.mqtt, key) not in ("disabled", "cn", "dn")
     ]
+    keys += _changed(config.retainer.backend, "retainer.backend", _RETAINER_KEYS)
+    keys += _changed(config.sysmon.os, "sysmon.os", ("procmem_high_watermark",))
+    for name in _EMQX_TABLES:
+        found: Any = attrgetter(name)(config)
+        keys += _changed(found, name, entries(type(found)))
     plain = ListenerConfig()
     for kind, listeners in config.listeners.items():
         for name, listener in listeners.items():
@@ -46,3 +58,9 @@ def without_effect(config: Config) -> list[str]:
             if listener.enable_authn == "quick_deny_anonymous":
                 keys.append(f"listeners.{kind}.{name}.enable_authn = 'quick_deny_anonymous' (taken as true)")
     return keys
+
+
+def _changed(table: Any, name: str, keys: Iterable[str]) -> list[str]:
+    """Those of these keys of a table that have another value than their default."""
+    default = type(table)()
+    return [f"{name}.{key}" for key in keys if getattr(table, key) != getattr(default, key)]

@@ -13,7 +13,7 @@ import socket
 from abc import abstractmethod
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.listeners.access_rules import ConnectionRate
@@ -48,8 +48,12 @@ class SocketListener(Listener):
 
     _sockets: list[socket.socket] = field(factory=list, init=False, repr=False)
 
-    async def _open(self) -> BoundAddress:
-        self._sockets, bound = await open_tcp_sockets(self.identifier, self.config.address, self.config.tcp_options)
+    async def _open(self, again: BoundAddress | None) -> BoundAddress:
+        address, options = self.config.address, self.config.tcp_options
+        if again is not None and again.port is not None:
+            # The port that was ours until now, also where any would do, and although connections to it may be left.
+            address, options = evolve(address, port=again.port), evolve(options, reuseaddr=True)
+        self._sockets, bound = await open_tcp_sockets(self.identifier, address, options)
         return bound
 
     def _close(self) -> None:
@@ -65,8 +69,7 @@ class SocketListener(Listener):
 
     async def _accept_loop(self, listening: socket.socket) -> None:
         local = listening.family == socket.AF_UNIX
-        per_second = self.config.max_conn_rate
-        rate = None if math.isinf(per_second) else ConnectionRate(per_second)
+        rate: ConnectionRate | None = None
         while listening.fileno() != -1:
             try:
                 await trio.lowlevel.wait_readable(listening)
@@ -88,8 +91,15 @@ class SocketListener(Listener):
                     self._arrived(sock)
                 else:
                     self._arrived(sock, plain_host(address[0]), address[1])
-                if rate is not None and (pause := rate.pause(trio.current_time())) > 0:
-                    await trio.sleep(pause)  # the system's backlog holds those who wait
+                per_second = self.config.max_conn_rate
+                if math.isinf(per_second):
+                    rate = None
+                    continue
+                if rate is None or rate.per_second != per_second:
+                    rate = ConnectionRate(per_second)
+                if (pause := rate.pause(trio.current_time())) > 0:
+                    with trio.move_on_after(pause):  # the system's backlog holds those who wait
+                        await self._changed.wait()
 
     async def _shortage(self, error: OSError) -> None:
         if error.errno not in _SHORTAGE:

@@ -18,6 +18,9 @@ from trio_broker.config.listeners import TcpOptions
 from trio_broker.errors import ListenerError
 from trio_broker.listeners.listener import BoundAddress
 
+LOOKUP_TIMEOUT = 10
+"""Seconds to find the address of a host name."""
+
 _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
@@ -47,7 +50,14 @@ async def open_tcp_sockets(
     if not bind.host:
         raise ListenerError(f"listener {identifier}: bind must be host:port, not {str(bind) if bind.path else ''!r}")
     try:
-        found = await trio.socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        with trio.fail_after(LOOKUP_TIMEOUT):
+            found = await trio.socket.getaddrinfo(
+                bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+    except trio.TooSlowError:
+        raise ListenerError(
+            f"listener {identifier}: cannot listen on {bind}: host {bind.host!r} was not found in {LOOKUP_TIMEOUT} s"
+        ) from None
     except socket.gaierror as unknown:
         raise ListenerError(
             f"listener {identifier}: cannot listen on {bind}: unknown host {bind.host!r} ({unknown.strerror})"

@@ -55,15 +55,22 @@ class ListenerCounters:
 
 
 @define(eq=False)
+class Places:
+    """How many connections have come in here and are not over; a listener that takes the place of another goes on."""
+
+    taken: int = 0
+
+
+@define(eq=False)
 class _Place:
     """One counted connection; calling it gives the place back, once."""
 
-    _listener: Listener | None
+    _places: Places | None
 
     def __call__(self) -> None:
-        if self._listener is not None:
-            self._listener.current_connections -= 1
-            self._listener = None
+        if self._places is not None:
+            self._places.taken -= 1
+            self._places = None
 
 
 @define(eq=False)
@@ -71,7 +78,7 @@ class Listener(ABC):
     """Base of all kinds. A kind says how it opens (`_open`), serves (`_accept`) and closes (`_close`)."""
 
     config: ListenerConfig
-    current_connections: int = field(default=0, init=False)
+    places: Places = field(factory=Places, init=False, repr=False)
     counters: ListenerCounters = field(factory=ListenerCounters, init=False)
     bound: BoundAddress | None = field(default=None, init=False)
     log: ThrottledLog = field(init=False, repr=False)
@@ -79,6 +86,10 @@ class Listener(ABC):
     """None = everybody may connect."""
     _gate: Gate | None = field(default=None, init=False, repr=False)
     _nursery: trio.Nursery | None = field(default=None, init=False, repr=False)
+    dropped: bool = field(default=False, init=False)
+    """Closed for good, with all connections: what has not reached the gate yet will not."""
+    _open_now: bool = field(default=False, init=False)
+    _changed: trio.Event = field(factory=trio.Event, init=False, repr=False)
     _accepting: trio.CancelScope | None = field(default=None, init=False, repr=False)
     _handshakes: set[trio.CancelScope] = field(factory=set, init=False, repr=False)
 
@@ -108,31 +119,15 @@ class Listener(ABC):
 
     @property
     def running(self) -> bool:
-        """New connections are accepted."""
-        return self._accepting is not None
+        """New connections are accepted, or wait to be."""
+        return self._open_now
+
+    @property
+    def current_connections(self) -> int:
+        return self.places.taken
 
     def info(self) -> ListenerInfo:
-        limit = self.config.max_connections
-        return ListenerInfo(
-            identifier=self.identifier,
-            kind=self.kind,
-            name=self.name,
-            enable=self.config.enable,
-            bind=str(self.bound) if self.bound is not None else self.config.bind,
-            running=self.running,
-            max_connections=None if math.isinf(limit) else int(limit),
-            current_connections=self.current_connections,
-            configuration=self._configuration(),
-        )
-
-    def _configuration(self) -> dict[str, object]:
-        """Its options, less those that mean nothing for its kind."""
-        options: dict[str, object] = plain(self.config)
-        if self.kind not in ("ssl", "wss"):
-            options.pop("ssl_options", None)
-        if self.kind not in ("ws", "wss"):
-            options.pop("websocket", None)
-        return options
+        return info_of(self.config, self.bound, running=self.running, connections=self.current_connections)
 
     async def run(self, gate: Gate, *, task_status: trio.TaskStatus[BoundAddress] = trio.TASK_STATUS_IGNORED) -> None:
         """Open, report the bound address, accept until `close()` or cancelled.
@@ -144,10 +139,27 @@ class Listener(ABC):
         """
         if self._nursery is not None:
             raise ListenerError(f"listener {self.identifier}: is already running")
-        bound = await self._open()
+        await self.open()
+        await self.serve(gate, task_status=task_status)
+
+    async def open(self, again: BoundAddress | None = None) -> BoundAddress:
+        """The first half of `run`: take the address. `again` is where a listener of the same name was until now.
+
+        Raises ListenerError having taken nothing. Whoever does not go on with `serve` calls `close`.
+        """
+        self.prepare()
+        self.bound = await self._open(again)
+        self._open_now = True
+        return self.bound
+
+    async def serve(self, gate: Gate, *, task_status: trio.TaskStatus[BoundAddress] = trio.TASK_STATUS_IGNORED) -> None:
+        """The second half; returns at once when it was closed meanwhile."""
+        if not self._open_now:
+            return
+        bound = self.bound
+        assert bound is not None
         try:
             self._gate = gate
-            self.bound = bound
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 with trio.CancelScope() as accepting:
@@ -166,6 +178,7 @@ class Listener(ABC):
 
         Whoever wants those ended too calls `Gate.drop_listener`.
         """
+        self._open_now = False
         self._close()
         if self._accepting is None:
             return
@@ -175,8 +188,27 @@ class Listener(ABC):
             handshake.cancel()
         logger.info("listener %s: closed", self.identifier)
 
+    def prepare(self) -> None:  # noqa: B027 - most kinds have nothing to prepare
+        """Make what can fail besides the address. Raises ListenerError."""
+
+    def become(self, other: Listener) -> None:
+        """Go on with the configuration of `other`, which is prepared and not open: it counts for who comes from now on.
+
+        Only for what leaves the address and its sockets as they are.
+        """
+        self.config = other.config
+        self.access = other.access
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def drop(self, gate: Gate) -> None:
+        """Close, and end every connection that came in here."""
+        self.dropped = True
+        self.close()
+        gate.drop_listener(self.identifier)
+
     @abstractmethod
-    async def _open(self) -> BoundAddress:
+    async def _open(self, again: BoundAddress | None) -> BoundAddress:
         """Take the address, or raise ListenerError having taken nothing."""
 
     @abstractmethod
@@ -197,7 +229,7 @@ class Listener(ABC):
             self._refuse(peer_host, peer_port, "access_rules keep it out")
             return None
         self.counters.accepted += 1
-        self.current_connections += 1
+        self.places.taken += 1
         return ConnectionInfo(
             listener=self.identifier,
             peer_host=peer_host,
@@ -208,7 +240,7 @@ class Listener(ABC):
             send_timeout=config.tcp_options.send_timeout,
             messages_rate=config.messages_rate,
             bytes_rate=config.bytes_rate,
-            ended=_Place(self),
+            ended=_Place(self.places),
         )
 
     def _refuse(self, peer_host: str, peer_port: int, reason: str) -> None:
@@ -228,6 +260,8 @@ class Listener(ABC):
         """A handshake may last so long, and ends when the listener is closed."""
         with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
             self._handshakes.add(scope)
+            if not self._open_now:
+                scope.cancel()  # it was accepted in the turn in which the listener was closed
             try:
                 yield scope
             finally:
@@ -262,7 +296,8 @@ class Listener(ABC):
         """Give a finished stream to the gate. A fault in serving it ends this connection alone, with a traceback."""
         assert self._gate is not None
         try:
-            await self._gate.serve_stream(stream, info)
+            if not self.dropped:  # its handshake may have ended in the very moment in which the listener was
+                await self._gate.serve_stream(stream, info)
         except Exception:
             logger.exception(
                 "listener %s: connection of %s:%d ended by a fault", self.identifier, info.peer_host, info.peer_port
@@ -270,3 +305,24 @@ class Listener(ABC):
         finally:
             info.ended()
             await trio.aclose_forcefully(stream)
+
+
+def info_of(config: ListenerConfig, bound: BoundAddress | None, *, running: bool, connections: int) -> ListenerInfo:
+    """How a listener is shown, also one that is not open."""
+    options: dict[str, object] = plain(config)
+    if config.kind not in ("ssl", "wss"):
+        options.pop("ssl_options", None)
+    if config.kind not in ("ws", "wss"):
+        options.pop("websocket", None)
+    limit = config.max_connections
+    return ListenerInfo(
+        identifier=config.identifier,
+        kind=config.kind,
+        name=config.name,
+        enable=config.enable,
+        bind=str(bound) if bound is not None else config.bind,
+        running=running,
+        max_connections=None if limit == math.inf else int(limit),
+        current_connections=connections,
+        configuration=options,
+    )

@@ -124,7 +124,7 @@ class MemoryListener(Listener):
             self._nursery.start_soon(self._serve_stream, server, info)
         return client
 
-    async def _open(self) -> BoundAddress:
+    async def _open(self, again: BoundAddress | None) -> BoundAddress:
         self._closed = trio.Event()
         return BoundAddress(self.identifier)
 

@@ -27,6 +27,11 @@ class TcpListener(SocketListener):
         self._nursery.start_soon(self._take_after_header, sock, info)
 
     async def _take_after_header(self, sock: socket.socket, info: ConnectionInfo) -> None:
-        if await meet_proxy(self, sock, info):
-            assert self._gate is not None
-            self._gate.socket_accepted(sock, info)
+        if not await meet_proxy(self, sock, info):
+            return
+        if self.dropped:  # in the very moment in which the header was complete
+            sock.close()
+            info.ended()
+            return
+        assert self._gate is not None
+        self._gate.socket_accepted(sock, info)

@@ -15,7 +15,7 @@ from attrs import define, field
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.listeners.accepting import SocketListener
 from trio_broker.listeners.lingering import LingeringStream
-from trio_broker.listeners.listener import BoundAddress
+from trio_broker.listeners.listener import Listener
 from trio_broker.listeners.proxied import meet_proxy
 from trio_broker.listeners.tls_context import build_context, common_name, distinguished_name
 from trio_broker.listeners.tls_stream import TlsStream, is_eof
@@ -33,10 +33,14 @@ class StreamListener(SocketListener):
     context: ssl.SSLContext | None = field(default=None, init=False, repr=False)
     alpn: str = field(default="mqtt", init=False)
 
-    async def _open(self) -> BoundAddress:
+    def prepare(self) -> None:
         if self.kind in SECURE_KINDS:
             self.context = build_context(self.identifier, self.config.ssl_options, alpn=self.alpn)
-        return await super()._open()
+
+    def become(self, other: Listener) -> None:
+        super().become(other)
+        assert isinstance(other, StreamListener)
+        self.context = other.context
 
     def _take(self, sock: socket.socket, info: ConnectionInfo) -> None:
         assert self._nursery is not None

@@ -66,6 +66,8 @@ def _load_certificate(identifier: str, context: ssl.SSLContext, options: SslOpti
         elif not reason:
             where, reason = f"keyfile {keyfile!r}", "there is no PEM private key in it"
         raise ListenerError(f"listener {identifier}: ssl_options.{where}: {reason}") from None
+    except ValueError as error:  # a password of more than 1024 bytes
+        raise ListenerError(f"listener {identifier}: ssl_options.password: {error}") from None
 
 
 def _holds_certificates(path: str) -> bool:

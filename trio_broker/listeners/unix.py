@@ -28,7 +28,7 @@ class UnixListener(SocketListener):
     mode: int = DEFAULT_MODE
     _own: tuple[str, int, int] | None = field(default=None, init=False)
 
-    async def _open(self) -> BoundAddress:
+    async def _open(self, again: BoundAddress | None) -> BoundAddress:
         path = self.config.address.path
         if not path:
             raise ListenerError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 from random import Random
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 from attrs import define, field
 
@@ -45,6 +45,8 @@ class _Entry(Generic[R]):
 
     deliveries: dict[R, Delivery[R]] = field(factory=dict)
     groups: dict[str, SharedGroup[R]] = field(factory=dict)
+    lead: R | None = None
+    """Which of `deliveries` leads; those that are alone lead anyway."""
 
 
 @define(eq=False, repr=False)
@@ -104,6 +106,64 @@ class RoutingTable(Generic[R]):
                 filters += [group.topic_filter for group in value.groups.values()]
         return filters
 
+    # Of all who subscribe to a filter (or are in a shared group) one leads: a walk through all subscriptions that
+    # leaves out those that do not lead comes to each filter once. See `SubscriptionTable`.
+
+    def leads(self, recipient: R, subscription: Subscription) -> bool:
+        """Does the filter count where this subscription is listed?"""
+        held = self._filters.get(subscription.match_filter)
+        if isinstance(held, _Entry):
+            if subscription.share_name is None:
+                return held.lead is recipient
+            group = held.groups.get(subscription.share_name)
+            return group is not None and group.lead is recipient
+        return held is not None and held.recipient is recipient and subscription.share_name is None
+
+    def has_filter(self, share_name: str | None, match_filter: str) -> bool:
+        """Is somebody subscribed to this filter, in this shared group if one is named?"""
+        held = self._filters.get(match_filter)
+        if isinstance(held, _Entry):
+            return bool(held.deliveries) if share_name is None else share_name in held.groups
+        return held is not None and share_name is None
+
+    def subscribers(self, share_name: str | None, match_filter: str) -> list[R]:
+        """Who is subscribed to this filter, or is in the shared group."""
+        held = self._filters.get(match_filter)
+        if isinstance(held, _Entry):
+            if share_name is None:
+                return list(held.deliveries)
+            group = held.groups.get(share_name)
+            return [] if group is None else list(group.members)
+        return [] if held is None or share_name is not None else [held.recipient]
+
+    def subscription(self, recipient: R, share_name: str | None, match_filter: str) -> Subscription | None:
+        """To this filter, or as a member of its shared group; None: there is none."""
+        if share_name is None:
+            return self._subscriptions.get(recipient, match_filter)
+        group = self.shared_group(share_name, match_filter)
+        return None if group is None else group.members.get(recipient)
+
+    def page(self, offset: int, limit: int) -> list[tuple[R, Subscription]]:
+        """At most `limit` subscriptions behind the first `offset`, which are not looked at."""
+        return self._subscriptions.page(offset, limit)
+
+    def after(self, number: int, limit: int) -> tuple[list[tuple[R, list[Subscription]]], int]:
+        """At most `limit` recipients with their subscriptions behind the one of this number (-1: from the beginning),
+        and the number to go on after. The list is empty behind the last one. May be asked whatever changes meanwhile.
+        """
+        return self._subscriptions.after(number, limit)
+
+    @property
+    def newest(self) -> int:
+        """The number of the recipient that came last. Who walks further may go on for as long as others come."""
+        return self._subscriptions.newest
+
+    def before_filter(self, offset: int) -> tuple[int, int]:
+        """Where a walk with `after` begins that is to come to the filter at this place among all that lead, and how
+        many that lead to leave out on it.
+        """
+        return self._subscriptions.before_led(offset)
+
     def subscriptions_of(self, recipient: R) -> list[Subscription]:
         """In the order in which they were first made."""
         return self._subscriptions.of(recipient)
@@ -139,6 +199,7 @@ class RoutingTable(Generic[R]):
         if subscription is None:
             return False
         self._take_out(recipient, subscription)
+        self._subscriptions.left(recipient)
         return True
 
     def remove(self, recipient: R) -> list[str]:
@@ -159,6 +220,7 @@ class RoutingTable(Generic[R]):
         for subscription in subscriptions:
             self._take_out(recipient, subscription)
             yield subscription
+        self._subscriptions.left(recipient)
 
     def set_online(self, recipient: R, online: bool) -> None:
         """Whether shared groups should prefer this recipient; it need not have subscriptions yet."""
@@ -169,16 +231,31 @@ class RoutingTable(Generic[R]):
         for group in self._groups_of.get(recipient, {}).values():
             group.set_online(recipient, online)
 
+    def use_strategy(self, strategy: Strategy) -> None:
+        """For all shared subscriptions, those that are there too."""
+        if strategy == self.strategy:
+            return
+        self.strategy = strategy
+        for groups in self._groups_of.values():
+            for group in groups.values():
+                if group.strategy != strategy:
+                    group.use_strategy(strategy)
+
     def _put_delivery(self, match_filter: str, delivery: Delivery[R]) -> None:
         held = self._filters.get(match_filter)
         if isinstance(held, _Entry):
-            self._topics_count += not held.deliveries
+            if not held.deliveries:
+                self._topics_count += 1
+                held.lead = delivery.recipient
+                self._subscriptions.lead(delivery.recipient, 1)
             held.deliveries[delivery.recipient] = delivery
         elif held is None or held.recipient == delivery.recipient:
-            self._topics_count += held is None
+            if held is None:
+                self._topics_count += 1
+                self._subscriptions.lead(delivery.recipient, 1)
             self._filters.insert(match_filter, delivery)
         else:
-            entry = _Entry({held.recipient: held, delivery.recipient: delivery})
+            entry = _Entry({held.recipient: held, delivery.recipient: delivery}, lead=held.recipient)
             self._filters.insert(match_filter, entry)
         self._forget_plans(match_filter)
 
@@ -186,13 +263,15 @@ class RoutingTable(Generic[R]):
         match_filter = subscription.match_filter
         entry = self._filters.get(match_filter)
         if not isinstance(entry, _Entry):
-            entry = _Entry({} if entry is None else {entry.recipient: entry})
+            entry = _Entry() if entry is None else _Entry({entry.recipient: entry}, lead=entry.recipient)
             self._filters.insert(match_filter, entry)
         group = entry.groups.get(share_name)
         if group is None:
             group = SharedGroup(share_name, match_filter, self.strategy, self.random)
             entry.groups[share_name] = group
             self._topics_count += 1
+            group.lead = recipient
+            self._subscriptions.lead(recipient, 1)
             self._forget_plans(match_filter)
         group.add(recipient, subscription, recipient not in self._offline)
         self._groups_of.setdefault(recipient, {})[subscription.topic_filter] = group
@@ -200,14 +279,23 @@ class RoutingTable(Generic[R]):
     def _take_out(self, recipient: R, subscription: Subscription) -> None:
         match_filter = subscription.match_filter
         held = self._filters.get(match_filter)
+        if subscription.share_name is not None and (
+            not isinstance(held, _Entry) or subscription.share_name not in held.groups
+        ):
+            # Put out of the group before, when it was seen to have ended; then the last of the others left.
+            self._forget_group(recipient, subscription.topic_filter)
+            return
         if not isinstance(held, _Entry):
             self._filters.remove(match_filter)
             self._topics_count -= 1
+            self._subscriptions.lead(recipient, -1)
             self._forget_plans(match_filter)
             return
         if subscription.share_name is None:
             del held.deliveries[recipient]
             self._topics_count -= not held.deliveries
+            if held.lead is recipient:
+                held.lead = self._pass_lead(recipient, held.deliveries)
             self._forget_plans(match_filter)
         else:
             self._leave(held, subscription.share_name, recipient, subscription)
@@ -219,16 +307,34 @@ class RoutingTable(Generic[R]):
             self._filters.insert(match_filter, *held.deliveries.values())
 
     def _leave(self, entry: _Entry[R], share_name: str, recipient: R, subscription: Subscription) -> None:
-        groups = self._groups_of[recipient]
-        del groups[subscription.topic_filter]
-        if not groups:
-            del self._groups_of[recipient]
+        self._forget_group(recipient, subscription.topic_filter)
         group = entry.groups[share_name]
         group.discard(recipient)
+        lead = group.lead
+        if lead is not None and (lead is recipient or not group.members):
+            group.lead = self._pass_lead(lead, group.members)
         if not group.members:
             del entry.groups[share_name]
             self._topics_count -= 1
             self._forget_plans(subscription.match_filter)
+
+    def _forget_group(self, recipient: R, topic_filter: str) -> None:
+        groups = self._groups_of[recipient]
+        del groups[topic_filter]
+        if not groups:
+            del self._groups_of[recipient]
+
+    def _pass_lead(self, recipient: R, others: dict[R, Any]) -> R | None:
+        """It leads no more; one of the others does."""
+        other: R | None = None
+        if others:
+            # The last one, taken out and put back: the holes that others have left before it are not walked over again.
+            other, value = others.popitem()
+            others[other] = value
+            # First: where both are leaving, there may be no place for a lead any more once the first has given it up.
+            self._subscriptions.lead(other, 1)
+        self._subscriptions.lead(recipient, -1)
+        return other
 
     # -- matching
 

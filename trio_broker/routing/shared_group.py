@@ -42,6 +42,8 @@ class SharedGroup(Generic[R]):
     strategy: Strategy = field(validator=_check_strategy)
     random: Random
     members: dict[R, Subscription] = field(factory=dict, init=False)
+    lead: R | None = field(default=None, init=False)
+    """Who of them stands for the group where filters are listed; the routing table says so."""
     _deliveries: dict[R, Delivery[R]] = field(factory=dict, init=False)
     _offline: set[R] = field(factory=set, init=False)
     _choices: list[Delivery[R]] = field(factory=list, init=False)  # of those whose turn it can be; [] = not known yet
@@ -54,6 +56,12 @@ class SharedGroup(Generic[R]):
     def topic_filter(self) -> str:
         """The filter in full."""
         return f"$share/{self.name}/{self.match_filter}"
+
+    def use_strategy(self, strategy: Strategy) -> None:
+        """Go by another one from now on; what was remembered of publishers is forgotten."""
+        self.strategy = strategy
+        self._turn_of.clear()
+        self._sticks_to.clear()
 
     def add(self, recipient: R, subscription: Subscription, online: bool = True) -> None:
         """Let a member in, or put a new subscription in the place of its old one."""

@@ -39,7 +39,7 @@ from trio_broker.session.meter import Meter
 from trio_broker.session.requests import LongRequest, go_on, handle_subscribe, handle_unsubscribe
 from trio_broker.session.session import NEVER, Session
 from trio_broker.session.step import Step
-from trio_broker.session.subscribe import Authorize
+from trio_broker.session.subscribe import Authorize, Rewrite
 
 # The properties of a PUBLISH that travel to its subscribers.
 _TRAVELLING = (
@@ -59,9 +59,9 @@ class Channel:
     """One connection of a client: its terms, its topic aliases, its receive quota.
 
     `recipient` is the session's handle for the router, `publisher` the one that gets the acknowledgements of runs.
-    `authorize_publish` and `authorize_subscribe` are None where everything is allowed. After `handle` saw a
-    DISCONNECT, `ended` is that packet. While `long` is not None, a request with many filters is under way (see
-    `trio_broker.session.requests`): nothing may be handled before all of it is done.
+    `authorize_publish` and `authorize_subscribe` are None where everything is allowed, `rewrite` where filters stay as
+    they are. After `handle` saw a DISCONNECT, `ended` is that packet. While `long` is not None, a request with many
+    filters is under way (see `trio_broker.session.requests`): nothing may be handled before all of it is done.
     """
 
     __slots__ = (
@@ -81,6 +81,7 @@ class Channel:
         "receive_maximum",
         "recipient",
         "rest",
+        "rewrite",
         "session",
         "session_expiry_interval",
         "terms",
@@ -96,6 +97,7 @@ class Channel:
         publisher: Any,
         authorize_publish: Authorize | None = None,
         authorize_subscribe: Authorize | None = None,
+        rewrite: Rewrite | None = None,
     ) -> None:
         self.session = session
         self.terms = terms
@@ -107,6 +109,7 @@ class Channel:
         self.publisher = publisher
         self.authorize_publish = authorize_publish
         self.authorize_subscribe = authorize_subscribe
+        self.rewrite = rewrite
         self._lazy = self.limits.message_expiry_interval is None  # plain messages need not be made yet
         self.aliases: dict[int, str] | None = None
         self.alias_bytes = 0

@@ -10,6 +10,7 @@ import math
 from attrs import define, field
 
 from trio_broker.session.pressure import Pressure
+from trio_broker.session.slow import Slow
 
 
 @define(frozen=True)
@@ -38,6 +39,7 @@ class Limits:
     ignore_loop_deliver: bool = False
     response_information: str = ""
     pressure: Pressure = field(factory=Pressure)
+    slow: Slow = field(factory=Slow)
     message_expiry_interval: int | None = None
     use_username_as_clientid: bool = False
     peer_cert_as_username: str = "disabled"  # disabled, cn or dn

@@ -143,7 +143,7 @@ _COUNTERS: Final = tuple(
 class Meter:
     """One attribute a counter: its EMQX name with the dots as underscores."""
 
-    __slots__ = (*_COUNTERS, "gauges", "highest")
+    __slots__ = (*_COUNTERS, "disconnected", "gauges", "highest")
 
     bytes_received: int
     bytes_sent: int
@@ -241,12 +241,15 @@ class Meter:
     overload_protection_gc: int
     overload_protection_new_conn: int
     connections_refused: int
+    disconnected: dict[int, int]
+    """How often connections of clients ended with each reason code."""
     gauges: dict[str, int]
     highest: dict[str, int]
 
     def __init__(self) -> None:
         for counter in _COUNTERS:
             setattr(self, counter, 0)
+        self.disconnected = {}
         self.gauges = dict.fromkeys(GAUGE_NAMES, 0)
         self.highest = dict.fromkeys(GAUGE_NAMES, 0)
 
@@ -278,6 +281,10 @@ class Meter:
             + self.packets_disconnect_sent
             + self.packets_auth_sent
         )
+
+    def count_disconnected(self, reason_code: int) -> None:
+        """Why the connection of a client ended."""
+        self.disconnected[reason_code] = self.disconnected.get(reason_code, 0) + 1
 
     def set_gauge(self, name: str, value: int) -> None:
         """What `name` stands at now; the highest value it ever had is kept."""

@@ -16,7 +16,7 @@ from trio_broker.protocol.packets import MQTT5, MQTT31, Subscribe, SubscribeFilt
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
-from trio_broker.session.subscribe import grant
+from trio_broker.session.subscribe import grant, renamed
 
 if TYPE_CHECKING:
     from trio_broker.session.channel import Channel
@@ -91,12 +91,17 @@ def _subscribe(channel: Channel, packet: Subscribe, filters: Sequence[SubscribeF
         asked = wanted
         if not own_back:
             asked = evolve(asked, no_local=True, retain_as_published=bridge)
-        existed = asked.topic_filter in subscriptions or asked.topic_filter in new
+        topic_filter = asked.topic_filter
+        if channel.rewrite is not None:
+            topic_filter = channel.rewrite(topic_filter, channel.origin)
+        existed = topic_filter in subscriptions or topic_filter in new
         granted = grant(asked, identifier, channel.limits, count - existed, channel.authorize_subscribe)
         change.existed.append(existed)
         if isinstance(granted, Subscription):
             count += not existed
-            new[asked.topic_filter] = granted
+            if topic_filter != asked.topic_filter:
+                granted = renamed(granted, topic_filter)
+            new[topic_filter] = granted
             change.subscriptions.append(granted)
             change.reason_codes.append(granted.qos)
             continue
@@ -116,7 +121,12 @@ def _subscribe(channel: Channel, packet: Subscribe, filters: Sequence[SubscribeF
 def _unsubscribe(channel: Channel, topic_filters: Sequence[str], step: Step) -> UnsubscribeChange:
     subscriptions = channel.session.subscriptions
     change = UnsubscribeChange(channel.recipient, 0, [], [], channel.publisher)
-    for topic_filter in topic_filters:
+    for named in topic_filters:
+        topic_filter = named
+        if channel.rewrite is not None:
+            topic_filter = channel.rewrite(named, channel.origin)
+            if topic_filter not in subscriptions:
+                topic_filter = named  # from before there was such a rule
         if subscriptions.pop(topic_filter, None) is None:
             change.reason_codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
         else:

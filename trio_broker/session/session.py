@@ -40,6 +40,7 @@ class Session:
 
     __slots__ = (
         "awaiting_rel",
+        "begun",
         "client_id",
         "congested",
         "created_at",
@@ -77,8 +78,16 @@ class Session:
         self.unfinished = False  # the last `pump` had enough before it was done
         self.queued_qos0 = 0
         self.stamp = created_at * 1_000_000
+        # By `inserted_at_ns`: when copies that had to wait were first sent; kept only while somebody watches.
+        self.begun: dict[int, float] | None = None
 
     # -- connection ---------------------------------------------------------------------------------------------
+
+    def live_under(self, limits: Limits) -> None:
+        """Another connection is about to begin. What is queued or inflight beyond these limits stays all the same."""
+        self.limits = limits
+        self.inflight.window = limits.max_inflight or MAX_PACKET_IDENTIFIER
+        self.mqueue.maximum = limits.max_mqueue_len
 
     def attach(self, level: int, receive_maximum: int, maximum_packet_size: int) -> None:
         """A connection begins. What is inflight is sent again by the next `pump` [MQTT-4.4.0-1]."""
@@ -324,6 +333,9 @@ class Session:
         if self._fits(frame):
             out.append(frame)
             self._count_sent(0)
+            if self.limits.slow.watch is not None:
+                self._note_begun(copy, now)
+                self._completed((copy,), now)
 
     def _send(self, copy: Outgoing, now: float, out: list[bytes]) -> None:
         """Send a QoS 1 or 2 copy for the first time. Needs room in the window."""
@@ -338,6 +350,8 @@ class Session:
             return
         copy.phase = PUBLISH_SENT
         copy.sent = True
+        if self.limits.slow.watch is not None:
+            self._note_begun(copy, now)
         self._count_sent(copy.qos)
         journal = self.journal
         if journal is None:
@@ -451,6 +465,8 @@ class Session:
         acked = 0
         accepted = True
         journal = self.journal
+        watch = self.limits.slow.watch
+        gathers = journal is not None or watch is not None
         gone: list[Outgoing] = []
         for packet_identifier in packet_identifiers:
             copy = copies.get(packet_identifier)
@@ -466,11 +482,14 @@ class Session:
                 copy.counted = False
                 inflight.open -= 1
             acked += 1
-            if journal is not None:
+            if gathers:
                 gone.append(copy)
         self.meter.messages_acked += acked
-        if journal is not None and gone:
-            journal.remove(gone)
+        if gone:
+            if watch is not None:
+                self._completed(gone, now)
+            if journal is not None:
+                journal.remove(gone)
         if (self.mqueue.items or inflight.resend) and not self.unfinished:
             self.pump(now, out)
         return accepted
@@ -523,7 +542,27 @@ class Session:
             return
         self.inflight.remove(copy)
         self._forget(copy)
+        if self.limits.slow.watch is not None:
+            self._completed((copy,), now)
         self._refill(now, out)
+
+    # -- how long it takes
+
+    def _note_begun(self, copy: Outgoing, now: float) -> None:
+        begun = self.begun
+        if begun is None or len(begun) > 2 * len(self.inflight.copies) + 64:
+            # Those of which nobody was told, because nobody watched then, go.
+            known = begun or {}
+            stamps = [other.inserted_at_ns for other in self.inflight.copies.values()]
+            begun = self.begun = {stamp: known[stamp] for stamp in stamps if stamp in known}
+        begun[copy.inserted_at_ns] = now
+
+    def _completed(self, copies: Iterable[Outgoing], now: float) -> None:
+        """Tell whoever watches; a copy that is not in `begun` was sent when it was inserted."""
+        watch, begun = self.limits.slow.watch, self.begun or {}
+        if watch is not None:
+            ends = [(copy, begun.pop(copy.inserted_at_ns, None)) for copy in copies]
+            watch.completed(self.client_id, ends, now)
 
     # -- QoS 2 from the client ----------------------------------------------------------------------------------
 

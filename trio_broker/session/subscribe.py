@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import evolve
+
 from trio_broker.errors import ProtocolError
+from trio_broker.protocol.message import Origin
 from trio_broker.protocol.packets import SubscribeFilter
 from trio_broker.protocol.reason_codes import ReasonCode
 from trio_broker.protocol.topics import parse_topic_filter
@@ -15,6 +18,14 @@ from trio_broker.routing.subscription import Subscription
 from trio_broker.session.limits import Limits
 
 Authorize = Callable[[str], bool]
+Rewrite = Callable[[str, Origin], str]
+"""The filter, in full, that a client's one stands for; a well-formed one for a well-formed one."""
+
+
+def renamed(subscription: Subscription, topic_filter: str) -> Subscription:
+    """The same for another filter, which is well formed."""
+    share_name, match_filter = parse_topic_filter(topic_filter)
+    return evolve(subscription, topic_filter=topic_filter, match_filter=match_filter, share_name=share_name)
 
 
 def grant(

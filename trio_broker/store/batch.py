@@ -72,6 +72,10 @@ class Batch:
         self.last_message_id: int | None = None
         self.last_key: int | None = None
 
+    def stored_messages(self) -> int:
+        """How many messages it writes: those in queues, however many queues have them, and retained ones."""
+        return len(self.messages) + sum(isinstance(kept, PutRetained) for kept in self.retained.values())
+
     def freeze(self) -> None:
         """Nothing more is added. What happens to the copies from now on belongs to the next batch."""
         if self.is_frozen:

@@ -43,6 +43,7 @@ class Gathering:
     def __init__(self) -> None:
         self.failure: str | None = None
         self.damaged: str | None = None
+        self.persisted = 0
         self._batch = Batch()
         self._references: dict[int, int] = {}
         self._next_key = 1

@@ -93,6 +93,7 @@ class ForgetfulStore:
     def __init__(self) -> None:
         self.failure: str | None = None
         self.damaged: str | None = None
+        self.persisted = 0
 
     async def open(self, wall: Wall, told: Callable[[str | None], None]) -> None:
         await trio.lowlevel.checkpoint()

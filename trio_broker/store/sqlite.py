@@ -195,6 +195,7 @@ class SqliteStore(Gathering):
                 retry = min(retry * 2, LAST_RETRY)
         self._recovered()
         self._committing = None
+        self.persisted += batch.stored_messages()
         batch.ticket.resolve()
         if batch.is_empty:
             await trio.lowlevel.checkpoint()

@@ -40,6 +40,8 @@ class Store(Protocol):
     failure: str | None
     damaged: str | None
     """Where a file that was damaged was put when this store was opened."""
+    persisted: int
+    """Messages that were committed since then."""
 
     @property
     def is_behind(self) -> bool: ...

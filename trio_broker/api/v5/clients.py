@@ -6,28 +6,32 @@ Invariant: a session that lives on without a connection is listed too, with `con
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from trio_broker.actors.questions import ClientFilter
 from trio_broker.api.context import Api
 from trio_broker.api.failures import CLIENT_NOT_FOUND, INVALID_PARAMETER, NODE_DOWN, Failure, invalid
 from trio_broker.api.formats import milliseconds
-from trio_broker.api.paging import PageOf, Paging, each, page_meta
+from trio_broker.api.paging import Limit, PageNumber, PageOf, Paging, encoded, page_meta
 from trio_broker.api.routes import Reply, Routes
 from trio_broker.api.v5.client_object import SELECTABLE, Client, client_object
+from trio_broker.session.info import SessionInfo
 
 routes = Routes("Clients")
+
+ROWS: Final = 64
+"""Rows between two turns of others: less than half a millisecond."""
 
 UNKNOWN_ERROR: Final = Failure(500, "UNKNOWN_ERROR", "A node failed")
 
 Time = Annotated[str, Meta(description="Milliseconds since the epoch or an RFC 3339 time")]
 
 
-class ClientQuery(Paging, kw_only=True):
-    node: Annotated[str, Meta(description="Only this node")] | UnsetType = UNSET
+class ClientFilterQuery(Struct, kw_only=True):
     clientid: Annotated[list[str], Meta(description="Exact client id; repeated: any of them")] | UnsetType = UNSET
     username: Annotated[list[str], Meta(description="Exact user name; repeated: any of them")] | UnsetType = UNSET
     ip_address: Annotated[str, Meta(description="Exact IPv4 or IPv6 address")] | UnsetType = UNSET
@@ -43,18 +47,22 @@ class ClientQuery(Paging, kw_only=True):
     fields: Annotated[str, Meta(description="`all`, or names separated by commas: only these are returned")] = "all"
 
 
+class ClientQuery(ClientFilterQuery, kw_only=True):
+    page: PageNumber = 1
+    limit: Limit = 100
+    node: Annotated[str, Meta(description="Only this node")] | UnsetType = UNSET
+
+
 @routes.get("/clients", "List clients", failures=[INVALID_PARAMETER, NODE_DOWN])
 async def list_clients(api: Api, query: ClientQuery) -> PageOf[Client] | Reply:
-    selected = _selected_fields(query.fields)
-    wanted = _client_filter(query)
+    show = shown_as(api, query)
+    wanted = client_filter(query)
     api.check_node_filter(query.node)
-    page = await api.questions.clients(wanted, query.offset, query.limit)
+    paging = Paging(page=query.page, limit=query.limit)
+    page = await api.questions.clients(wanted, paging.offset, paging.limit)
     fuzzy = wanted.like_client_id is not None or wanted.like_username is not None
-    meta = page_meta(query, page.count, show_count=not fuzzy)
-    rows = await each(page.rows, lambda info: client_object(api, info))
-    if selected is None:
-        return PageOf(rows, meta)
-    return Reply(200, {"data": await each(rows, lambda row: _projection(row, selected)), "meta": meta})
+    meta = page_meta(paging, page.count, show_count=not fuzzy)
+    return Reply(200, {"data": await encoded(page.rows, show, ROWS), "meta": meta})
 
 
 @routes.get("/clients/:clientid", "Get clients info by client ID", failures=[CLIENT_NOT_FOUND])
@@ -73,11 +81,11 @@ async def kick_client(api: Api, clientid: str) -> None:
 
 @routes.post("/clients/kickout/bulk", "Kick out a batch of client by client IDs")
 async def kick_clients(api: Api, body: list[str]) -> None:
-    for client_id in body:
-        await api.questions.kick(client_id)
+    await api.questions.kick_all(body)
 
 
-def _client_filter(query: ClientQuery) -> ClientFilter:
+def client_filter(query: ClientFilterQuery) -> ClientFilter:
+    """What the questions call it; 400 where a value has the wrong type."""
     client_ids = () if query.clientid is UNSET else tuple(query.clientid)
     usernames = () if query.username is UNSET else tuple(query.username)
     return ClientFilter(
@@ -134,5 +142,14 @@ def _selected_fields(value: str) -> frozenset[str] | None:
     return frozenset(names)
 
 
-def _projection(row: Client, selected: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.to_builtins(row).items() if name in selected}
+def shown_as(api: Api, query: ClientFilterQuery) -> Callable[[SessionInfo], object]:
+    """What makes a row: the client object, or of it the selected `fields` alone; 400 where one may not be named."""
+    selected = _selected_fields(query.fields)
+    if selected is None:
+        return lambda info: client_object(api, info)
+
+    def projection(info: SessionInfo) -> dict[str, Any]:
+        row = msgspec.to_builtins(client_object(api, info))
+        return {name: value for name, value in row.items() if name in selected}
+
+    return projection

@@ -1,10 +1,12 @@
-"""`/listeners`: where clients come in.
+"""`GET /listeners`: where clients come in.
 
 Invariant: a listener's id is `<type>:<name>`.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -13,23 +15,26 @@ from trio_broker.actors.questions import ListenerInfo
 from trio_broker.api.context import Api
 from trio_broker.api.failures import Failure, invalid
 from trio_broker.api.routes import Routes
+from trio_broker.api.v5.listener_body import Type
 
 routes = Routes("Listeners")
 
 LISTENER_NOT_FOUND: Final = Failure(404, "BAD_LISTENER_ID", "Listener id not found")
-KINDS: Final = ("tcp", "ssl", "ws", "wss", "quic", "unix", "memory")
-ACCEPTORS: Final = 1
-"""One task accepts for each listener."""
+ACCEPTORS: Final = 16
+"""What EMQX's listeners have unless told otherwise; here one task accepts for each."""
+
+_ID: Final = re.compile(r"(tcp|ssl|ws|wss|quic|unix|memory):([A-Za-z0-9][A-Za-z0-9_-]{0,254})", re.ASCII)
 
 Infinity = Literal["infinity"]
+Inconsistent = Literal["inconsistent"]
 
 
 class ListenersQuery(Struct):
-    type: Literal["tcp", "ssl", "ws", "wss", "quic", "unix", "memory"] | UnsetType = UNSET
+    type: Type | UnsetType = UNSET
 
 
 class ListenerStatus(Struct):
-    running: bool
+    running: bool | Inconsistent
     max_connections: int | Infinity
     current_connections: int
 
@@ -45,8 +50,21 @@ class Listener(Struct, kw_only=True):
     name: str
     enable: bool
     bind: str
-    acceptors: int = ACCEPTORS
+    acceptors: int
     number: int = 1
+    status: ListenerStatus
+    node_status: list[NodeStatus]
+
+
+class ListenerType(Struct, kw_only=True):
+    """All listeners of one type; `name`, `bind` and `acceptors` are those of the first."""
+
+    type: str
+    enable: bool
+    ids: list[str]
+    name: str
+    bind: str
+    acceptors: int
     status: ListenerStatus
     node_status: list[NodeStatus]
 
@@ -57,11 +75,30 @@ async def list_listeners(api: Api, query: ListenersQuery) -> list[Listener]:
     return [_listener(api, info) for info in listeners if query.type in (UNSET, info.kind)]
 
 
+@routes.get("/listeners_status", "Listeners by type")
+async def listeners_status(api: Api) -> list[ListenerType]:
+    by_kind: dict[str, list[ListenerInfo]] = {}
+    for info in await api.questions.listeners():
+        by_kind.setdefault(info.kind, []).append(info)
+    return [_type(api, infos) for infos in by_kind.values()]
+
+
 @routes.get("/listeners/:id", "Get a listener", failures=[LISTENER_NOT_FOUND])
 async def listener_by_id(api: Api, id: str) -> dict[str, Any]:
-    kind, colon, name = id.partition(":")
-    if kind not in KINDS or not colon or not name:
+    parse_id(id)
+    return await listener_object(api, id)
+
+
+def parse_id(id: str) -> tuple[str, str]:
+    """Type and name; 400 for what cannot be an id."""
+    parts = _ID.fullmatch(id)
+    if parts is None:
         raise invalid("id", "Expected <type>:<name>", value=id[:200])
+    return parts[1], parts[2]
+
+
+async def listener_object(api: Api, id: str) -> dict[str, Any]:
+    """The whole of one listener; 404 when there is none."""
     for info in await api.questions.listeners():
         if info.identifier == id:
             return {
@@ -87,6 +124,26 @@ def _listener(api: Api, info: ListenerInfo) -> Listener:
         name=info.name,
         enable=info.enable,
         bind=info.bind,
+        acceptors=_acceptors(info),
+        status=status,
+        node_status=[NodeStatus(api.node_name, status)],
+    )
+
+
+def _type(api: Api, infos: Sequence[ListenerInfo]) -> ListenerType:
+    limits = [info.max_connections for info in infos if info.max_connections is not None]
+    status = ListenerStatus(
+        infos[0].running if len({info.running for info in infos}) == 1 else "inconsistent",
+        sum(limits) if len(limits) == len(infos) else "infinity",
+        sum(info.current_connections for info in infos),
+    )
+    return ListenerType(
+        type=infos[0].kind,
+        enable=any(info.enable for info in infos),
+        ids=[info.identifier for info in infos],
+        name=infos[0].name,
+        bind=infos[0].bind,
+        acceptors=_acceptors(infos[0]),
         status=status,
         node_status=[NodeStatus(api.node_name, status)],
     )
@@ -94,3 +151,8 @@ def _listener(api: Api, info: ListenerInfo) -> Listener:
 
 def _max_connections(info: ListenerInfo) -> int | Infinity:
     return "infinity" if info.max_connections is None else info.max_connections
+
+
+def _acceptors(info: ListenerInfo) -> int:
+    acceptors = info.configuration.get("acceptors", ACCEPTORS)
+    return acceptors if isinstance(acceptors, int) else ACCEPTORS

@@ -18,7 +18,7 @@ from msgspec import Struct
 from trio_broker.api.context import UNKNOWN_NODE, Api
 from trio_broker.api.formats import memory
 from trio_broker.api.routes import Routes
-from trio_broker.api.v5.metrics import Counters
+from trio_broker.api.v5.metrics import Counters, shown_counters
 from trio_broker.api.v5.stats import Gauges, shown_stats
 
 routes = Routes("Nodes")
@@ -68,7 +68,7 @@ async def node_by_name(api: Api, node: str) -> Node:
 @routes.get("/nodes/:node/metrics", "Get node metrics", failures=[UNKNOWN_NODE])
 async def node_metrics(api: Api, node: str) -> Counters:
     api.check_node(node)
-    return await api.questions.metrics()
+    return shown_counters(await api.questions.metrics())
 
 
 @routes.get("/nodes/:node/stats", "Get node stats", failures=[UNKNOWN_NODE])
@@ -86,7 +86,7 @@ async def _node(api: Api) -> Node:
         version=api.level,
         trio_broker_version=api.questions.broker_version,
         uptime=info.uptime_ms,
-        otp_release=f"{platform.python_implementation()} {platform.python_version()}/trio {version('trio')}",
+        otp_release=RUNTIME,
         connections=info.sessions,
         live_connections=info.connections,
         cluster_sessions=info.sessions,

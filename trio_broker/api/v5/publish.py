@@ -1,7 +1,7 @@
 """`POST /publish` and `/publish/bulk`: messages from outside MQTT.
 
-Invariant: of a batch either all messages are published, in order, or none. The sender is always `http_api`, without a
-user name; access rules are not asked.
+Invariant: a batch in which one message is not as it must be is refused whole; else all of it is published, in order.
+The sender is always `http_api`, without a user name; access rules are not asked.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from trio_broker.actors.questions import NewMessage, Published
 from trio_broker.api.context import Api
 from trio_broker.api.failures import ApiError, invalid
+from trio_broker.api.paging import each
 from trio_broker.api.routes import PUBLISHERS, Documented, Reply, Routes
-from trio_broker.errors import ActorGone, AskTimeout, ProtocolError
+from trio_broker.errors import ActorGone, AskTimeout, ProtocolError, StoreError
 from trio_broker.protocol.packets import Properties
 from trio_broker.protocol.topics import validate_topic_name
 
@@ -26,6 +27,9 @@ NO_MATCHING_SUBSCRIBERS: Final = 16
 IMPLEMENTATION_ERROR: Final = 131
 TOPIC_NAME_INVALID: Final = 144
 PACKET_TOO_LARGE: Final = 151
+
+TURN: Final = 1000
+"""Messages of a batch that are routed at once, and stored together; then others have their turn."""
 
 LONGEST_STRING: Final = 65_535
 """Bytes of UTF-8 that a string of MQTT can hold [MQTT-1.5.4]."""
@@ -100,19 +104,22 @@ async def publish(api: Api, body: PublishBody) -> Accepted | Reply:
 async def publish_bulk(api: Api, body: list[PublishBody]) -> list[Accepted] | Reply:
     if not body:
         raise _refused(IMPLEMENTATION_ERROR, "empty_batch")
-    messages = [_message(api, item, f"root.{number}") for number, item in enumerate(body, 1)]
-    published = await _publish(api, messages)
-    if published is None:
-        return Reply(503, [_FAILED] * len(messages))
-    outcomes = [_outcome(api, one) for one in published]
-    return Reply(200 if all(isinstance(outcome, Accepted) for outcome in outcomes) else 202, outcomes)
+    messages = await each(enumerate(body, 1), lambda item: _message(api, item[1], f"root.{item[0]}"))
+    outcomes: list[Accepted | NotAccepted] = []
+    for start in range(0, len(messages), TURN):
+        published = await _publish(api, messages[start : start + TURN])
+        if published is None:
+            outcomes += [_FAILED] * (len(messages) - start)
+            return Reply(503, outcomes)
+        outcomes += await each(published, lambda one: _outcome(api, one))
+    return Reply(202 if _NOBODY in outcomes else 200, outcomes)
 
 
 async def _publish(api: Api, messages: list[NewMessage]) -> list[Published] | None:
     """None: it could not be dispatched."""
     try:
         return await api.questions.publish(messages)
-    except (ActorGone, AskTimeout):
+    except (ActorGone, AskTimeout, StoreError):
         return None
 
 

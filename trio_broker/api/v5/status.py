@@ -5,16 +5,20 @@ Invariant: 200 only when the broker said that it has started.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
 
 from trio_broker.api.context import Api
 from trio_broker.api.routes import EVERYBODY, Documented, Reply, Routes
 
 routes = Routes("Status")
 
+NOT_RUNNING: Final = "The broker is starting or ending; `retry-after` says when to ask again"
+
 
 class StatusQuery(Struct):
-    format: str = "text"
+    format: Annotated[str, Meta(description="`json`; anything else is text")] = "text"
 
 
 class Status(Struct):
@@ -29,7 +33,11 @@ class Status(Struct):
     "/status",
     "Health check",
     access=EVERYBODY,
-    answers=[Documented(503, "The broker is starting or ending; `retry-after` says when to ask again")],
+    answers=[
+        Documented(200, "It has started", content_type="text/plain"),
+        Documented(503, NOT_RUNNING, Status),
+        Documented(503, NOT_RUNNING, content_type="text/plain"),
+    ],
 )
 async def status(api: Api, query: StatusQuery) -> Status | Reply:
     running = api.started()

@@ -5,22 +5,26 @@ Invariant: the answer is a page (`data` and `meta`), as EMQX sends it, not the b
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from msgspec import UNSET, Meta, UnsetType
 
-from trio_broker.actors.questions import SubscriptionRow
+from trio_broker.actors.questions import SubscriptionFilter
 from trio_broker.api.context import Api
 from trio_broker.api.failures import INVALID_PARAMETER, NODE_DOWN
-from trio_broker.api.paging import PageOf, Paging, cut, each, page_meta, select
-from trio_broker.api.routes import Routes
+from trio_broker.api.paging import PageOf, Paging, encoded, page_meta
+from trio_broker.api.routes import Reply, Routes
 from trio_broker.api.v5.subscription_object import SubscriptionObject, subscription_object
 from trio_broker.errors import ProtocolError
-from trio_broker.protocol.topics import SHARE_PREFIX, matches, validate_topic_filter
+from trio_broker.protocol.topics import SHARE_PREFIX, validate_topic_filter
 
 routes = Routes("Subscriptions")
 
 BAD_MATCH_TOPIC: Final = "match_topic_invalid"
+ROWS: Final = 128
+"""Rows between two turns of others: these are small."""
+
+T = TypeVar("T")
 
 
 class SubscriptionsQuery(Paging, kw_only=True):
@@ -40,15 +44,16 @@ class SubscriptionsQuery(Paging, kw_only=True):
 
 
 @routes.get("/subscriptions", "List subscriptions", failures=[INVALID_PARAMETER, NODE_DOWN])
-async def list_subscriptions(api: Api, query: SubscriptionsQuery) -> PageOf[SubscriptionObject]:
+async def list_subscriptions(api: Api, query: SubscriptionsQuery) -> PageOf[SubscriptionObject] | Reply:
     if query.match_topic is not UNSET:
         _check_match_topic(query.match_topic)
     api.check_node_filter(query.node)
-    rows = await api.questions.subscriptions()
-    if _filters(query):
-        rows = await select(rows, lambda row: _wanted(row, query))
-    data = await each(cut(rows, query), lambda row: subscription_object(api, row.client_id, row.subscription))
-    return PageOf(data, page_meta(query, len(rows), show_count=query.match_topic is UNSET))
+    if query.durable is True:
+        return PageOf([], page_meta(query, 0, show_count=query.match_topic is UNSET))
+    page = await api.questions.subscription_page(_filter(query), query.offset, query.limit)
+    meta = page_meta(query, page.count, show_count=query.match_topic is UNSET)
+    data = await encoded(page.rows, lambda row: subscription_object(api, row.client_id, row.subscription), ROWS)
+    return Reply(200, {"data": data, "meta": meta})
 
 
 def _check_match_topic(value: str) -> None:
@@ -60,24 +65,15 @@ def _check_match_topic(value: str) -> None:
         raise INVALID_PARAMETER.error(BAD_MATCH_TOPIC) from None
 
 
-def _filters(query: SubscriptionsQuery) -> bool:
-    parts = (query.clientid, query.qos, query.topic, query.match_topic, query.share_group, query.durable)
-    return any(part is not UNSET for part in parts)
+def _filter(query: SubscriptionsQuery) -> SubscriptionFilter:
+    return SubscriptionFilter(
+        client_id=_or_none(query.clientid),
+        qos=_or_none(query.qos),
+        topic=_or_none(query.topic),
+        match_topic=_or_none(query.match_topic),
+        share_name=_or_none(query.share_group),
+    )
 
 
-def _wanted(row: SubscriptionRow, query: SubscriptionsQuery) -> bool:
-    subscription = row.subscription
-    if query.durable is True:
-        return False
-    if query.clientid is not UNSET and row.client_id != query.clientid:
-        return False
-    if query.qos is not UNSET and subscription.qos != query.qos:
-        return False
-    if query.share_group is not UNSET and subscription.share_name != query.share_group:
-        return False
-    if query.topic is not UNSET:
-        compared = subscription.topic_filter if query.share_group is UNSET else subscription.match_filter
-        if compared != query.topic:
-            return False
-    # The filter of the subscription is taken as a topic name here.
-    return query.match_topic is UNSET or matches(query.match_topic, subscription.match_filter)
+def _or_none(value: T | UnsetType) -> T | None:
+    return None if value is UNSET else value
