@@ -14,48 +14,13 @@ from api.operations import shows
 from review.contract import NODE, TIME_MS, away, done, failed, got, post
 from trio.testing import MockClock
 
+from cases.zone_defaults import ZONE_DEFAULTS
 from trio_broker.store.memory import MemoryStore
 from trio_broker.store.sqlite import SqliteStore
 from trio_broker.testing import Client
 
 HOCON = {"content-type": "text/plain"}
 ZONE, RETAINER = "/configs/global_zone", "/mqtt/retainer"
-MQTT: dict[str, Any] = {
-    "idle_timeout": "15s",
-    "max_packet_size": "1MB",
-    "max_clientid_len": 65535,
-    "max_topic_levels": 128,
-    "max_topic_alias": 65535,
-    "retain_available": True,
-    "wildcard_subscription": True,
-    "shared_subscription": True,
-    "shared_subscription_strategy": "round_robin",
-    "shared_subscription_initial_sticky_pick": "random",
-    "exclusive_subscription": False,
-    "ignore_loop_deliver": False,
-    "strict_mode": False,
-    "response_information": "",
-    "server_keepalive": "disabled",
-    "keepalive_multiplier": 1.5,
-    "keepalive_check_interval": "30s",
-    "retry_interval": "infinity",
-    "use_username_as_clientid": False,
-    "peer_cert_as_username": "disabled",
-    "peer_cert_as_clientid": "disabled",
-    "client_attrs_init": [],
-    "session_expiry_interval": "2h",
-    "message_expiry_interval": "infinity",
-    "max_awaiting_rel": 100,
-    "max_qos_allowed": 2,
-    "mqueue_priorities": "disabled",
-    "mqueue_default_priority": "lowest",
-    "mqueue_store_qos0": True,
-    "max_mqueue_len": 1000,
-    "max_inflight": 32,
-    "max_subscriptions": "infinity",
-    "upgrade_qos": False,
-    "await_rel_timeout": "300s",
-}
 SYS: dict[str, Any] = {
     "sys_msg_interval": "1m",
     "sys_heartbeat_interval": "30s",
@@ -86,8 +51,10 @@ async def test_the_defaults_of_mqtt(autojump_clock: MockClock) -> None:
     async with running() as live:
         zone = await got(live, ZONE)
         assert zone.keys() == {"mqtt", "flapping_detect", "force_shutdown", "force_gc", "durable_sessions"}
-        assert zone["mqtt"].keys() >= MQTT.keys()
-        assert {key: (zone["mqtt"][key], value) for key, value in MQTT.items() if zone["mqtt"][key] != value} == {
+        assert zone["mqtt"].keys() >= ZONE_DEFAULTS.keys()
+        assert {
+            key: (zone["mqtt"][key], value) for key, value in ZONE_DEFAULTS.items() if zone["mqtt"][key] != value
+        } == {
             # a QoS 2 message never comes twice, unless somebody says so
             "await_rel_timeout": ("infinity", "300s")
         }
