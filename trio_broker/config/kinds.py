@@ -311,10 +311,13 @@ class ListOf(Kind):
 
 @frozen
 class Table(Kind):
-    """Names with values of one kind; where `names` are given, exactly these. Cannot be changed once made."""
+    """Names with values of one kind; where `names` are given, exactly these, else such as `pattern` takes. Cannot be
+    changed once made.
+    """
 
     kind: Kind
     names: tuple[str, ...] = ()
+    pattern: str = r"[\s\S]*"
     expects: str = field()
 
     @expects.default
@@ -331,7 +334,8 @@ class Table(Kind):
         return self.read(toml_value(text))
 
     def check(self, value: Any) -> Mapping[str, object]:
-        _must(isinstance(value, Mapping) and all(isinstance(name, str) for name in value))
+        _must(isinstance(value, Mapping))
+        _must(all(isinstance(name, str) and re.fullmatch(self.pattern, name) for name in value))
         _must(not self.names or set(value) == set(self.names))
         return MappingProxyType({name: self.kind.check(item) for name, item in value.items()})
 

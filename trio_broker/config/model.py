@@ -148,7 +148,9 @@ class PushGatewayConfig:
     )
     interval: float = setting(AtLeast(1), "15s", "from one push to the next")
     headers: Mapping[str, str] = setting(
-        Table(Text(r"[^\r\n\0]*", "a text of one line")), {}, "headers of the requests"
+        Table(Text(r"[^\r\n\0]*", "a text of one line"), pattern=r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"),
+        {},
+        "headers of the requests",
     )
     job_name: str = setting(
         Text(r"[^\s?#]+", 'a path such as "${name}/instance/${name}~${host}"'),

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
+from trio_broker.api.config_types import struct_of
 from trio_broker.api.context import Api
 from trio_broker.api.routes import EVERYBODY, Documented, Reply, Routes
 from trio_broker.api.updates import OVERRIDDEN, change
@@ -19,6 +20,7 @@ from trio_broker.api.v5 import prometheus_others as others
 from trio_broker.api.v5.prometheus_families import TEXT, Groups, exposition
 from trio_broker.api.v5.prometheus_stats import as_json, collect
 from trio_broker.config import to_dict
+from trio_broker.config.model import PrometheusConfig
 
 routes = Routes("Monitor")
 
@@ -91,73 +93,20 @@ def _reply(accept: str, groups: Groups, document: Callable[[Groups], dict[str, A
 # -- settings -------------------------------------------------------------------------------------------------------
 
 
-class PushGateway(Struct, kw_only=True):
-    enable: bool
-    url: str
-    interval: str | int
-    headers: dict[str, str]
-    job_name: str
+Settings: Any = struct_of(PrometheusConfig, "PrometheusSettings")
 
 
-Switch = Literal["enabled", "disabled"]
+async def prometheus_settings(api: Api) -> Any:
+    return to_dict(api.questions.settings.config)["prometheus"]
 
 
-class Collectors(Struct, kw_only=True):
-    """Of EMQX's runtime; they have no effect here."""
-
-    vm_dist: Switch
-    mnesia: Switch
-    vm_statistics: Switch
-    vm_system_info: Switch
-    vm_memory: Switch
-    vm_msacc: Switch
-
-
-class PrometheusSettings(Struct, kw_only=True):
-    enable_basic_auth: bool
-    push_gateway: PushGateway
-    collectors: Collectors
-
-
-HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-
-
-class NewPushGateway(Struct, kw_only=True, forbid_unknown_fields=True):
-    enable: bool | UnsetType = UNSET
-    url: str | UnsetType = UNSET
-    interval: str | int | UnsetType = UNSET
-    headers: dict[HeaderName, str] | UnsetType = UNSET
-    job_name: str | UnsetType = UNSET
-
-
-class NewCollectors(Struct, kw_only=True, forbid_unknown_fields=True):
-    vm_dist: Switch | UnsetType = UNSET
-    mnesia: Switch | UnsetType = UNSET
-    vm_statistics: Switch | UnsetType = UNSET
-    vm_system_info: Switch | UnsetType = UNSET
-    vm_memory: Switch | UnsetType = UNSET
-    vm_msacc: Switch | UnsetType = UNSET
-
-
-class NewPrometheusSettings(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is left out is as the configuration file has it."""
-
-    enable_basic_auth: bool | UnsetType = UNSET
-    push_gateway: NewPushGateway | UnsetType = UNSET
-    collectors: NewCollectors | UnsetType = UNSET
-
-
-@routes.get("/prometheus", "Settings for Prometheus")
-async def prometheus_settings(api: Api) -> PrometheusSettings:
-    return _settings(api)
-
-
-@routes.put("/prometheus", "Change the settings for Prometheus", failures=[OVERRIDDEN])
-async def change_prometheus_settings(api: Api, body: NewPrometheusSettings) -> PrometheusSettings:
+async def change_prometheus_settings(api: Api, body: Any) -> Any:
     # Not laid over what is in force: headers that are left out are gone.
     await change(api, {"prometheus": msgspec.to_builtins(body)}, "prometheus", replace=True)
-    return _settings(api)
+    return await prometheus_settings(api)
 
 
-def _settings(api: Api) -> PrometheusSettings:
-    return msgspec.convert(to_dict(api.questions.settings.config)["prometheus"], PrometheusSettings)
+prometheus_settings.__annotations__["return"] = Settings
+change_prometheus_settings.__annotations__.update({"body": Settings, "return": Settings})
+routes.get("/prometheus", "Settings for Prometheus")(prometheus_settings)
+routes.put("/prometheus", "Change the settings for Prometheus", failures=[OVERRIDDEN])(change_prometheus_settings)
