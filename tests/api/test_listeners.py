@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -11,7 +11,6 @@ from api.doors import ANYWHERE, address_of, client_at, ended, is_closed, put, sh
 from api.fake_questions import NODE
 from api.live import running
 from api.operations import shows
-from msgspec import Struct
 from msgspec.structs import fields
 
 from trio_broker.actors.questions import ListenerInfo
@@ -73,14 +72,11 @@ def refusal(answer: httpx.Response) -> dict[str, Any]:
 
 
 def test_a_request_may_say_all_that_the_configuration_knows_and_no_more() -> None:
-    pairs: list[tuple[type[Struct], type[Any]]] = [
-        (listener_body.ListenerFields, ListenerConfig),
-        (listener_body.TcpOptionsBody, TcpOptions),
-        (listener_body.SslOptionsBody, SslOptions),
-        (listener_body.WebsocketBody, WebsocketOptions),
-    ]
-    for body, config in pairs:
-        assert {field.name for field in fields(body)} - {"running", "current_connections"} == set(entries(config))
+    said = {field.name: field.type for field in fields(listener_body.ListenerFields)}
+    below = {"tcp_options": TcpOptions, "ssl_options": SslOptions, "websocket": WebsocketOptions}
+    assert set(said) - {"running", "current_connections"} == set(entries(ListenerConfig))
+    for name, config in below.items():
+        assert {field.name for field in fields(get_args(said[name])[0])} == set(entries(config))
 
 
 @shows("GET /listeners", "GET /listeners/:id")

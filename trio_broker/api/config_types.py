@@ -51,7 +51,8 @@ def type_of(kind: Kind) -> Any:
     if isinstance(kind, kinds.Or):
         return type_of(kind.kind) | str
     if isinstance(kind, kinds.ListOf):
-        return str if kind.commas else list[type_of(kind.kind)]  # type: ignore[misc]
+        items = list[type_of(kind.kind)]  # type: ignore[misc,valid-type]
+        return items | str if kind.commas else items
     if isinstance(kind, kinds.Table):
         return dict[str, type_of(kind.kind)]  # type: ignore[misc]
     return next((_TYPES[base] for base in type(kind).__mro__ if base in _TYPES), Any)
