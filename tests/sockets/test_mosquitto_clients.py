@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sockets.waiting import TIMEOUT, end
 
-TIMEOUT = 30.0  # a bound for a failure, in seconds
 PACKAGE = "mosquitto-clients"
 
 
@@ -104,8 +104,7 @@ def subscriber(connection: list[str], tool: Callable[[str, str], str]) -> Callab
             assert sub.subscribed.wait(TIMEOUT), sub.said
             yield sub
         finally:
-            process.terminate()
-            process.wait(TIMEOUT)
+            end(process)
             sub.thread.join(TIMEOUT)
             assert process.stdout is not None
             process.stdout.close()

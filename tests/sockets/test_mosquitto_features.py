@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from sockets.paho_client import Plain
-from sockets.waiting import TIMEOUT, until
+from sockets.waiting import TIMEOUT, end, until
 
 from trio_broker.testing.threaded import ThreadedBroker
 
@@ -95,9 +95,7 @@ class Tools:
             assert program.subscribed.wait(TIMEOUT), program.said
             yield program
         finally:
-            program.process.terminate()
-            program.process.send_signal(signal.SIGCONT)  # should it be stopped
-            program.process.wait(TIMEOUT)
+            end(program.process)
             program.thread.join(TIMEOUT)
             assert program.process.stdout is not None
             program.process.stdout.close()
