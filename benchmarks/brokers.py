@@ -174,6 +174,26 @@ def _ours() -> Broker:
     return Broker(OURS, command, version=version, environment={"PYTHONPATH": path}, rest=with_rest)
 
 
+RULES = "\n".join(
+    [
+        *(f'{{allow, {{user, "user{number}"}}, all, ["user/{number}/#"]}}.' for number in range(20)),
+        '{deny, all, publish, ["$SYS/#", "secret/#"]}.',
+        '{allow, all, all, ["own/${clientid}/#"]}.',
+        "{allow, all}.",
+    ]
+)
+"""Access rules of which the last one holds for what the scenarios do, so that all have been looked at."""
+
+
+def ruled() -> Broker:
+    """Ours with access rules for everything that clients do: decisions are kept for each client and topic."""
+    ours = _ours()
+    rules = f"[authorization]\nno_match = 'deny'\n\n[[authorization.sources]]\ntype = 'file'\nrules = '''\n{RULES}'''\n"
+    words = [sys.executable, "-m", "trio_broker", "--config"]
+    command = _configured(words, lambda port: f"{trio_broker_config(port)}\n{rules}", "ruled.toml")
+    return evolve(ours, name=f"{OURS}-rules", command=command, rest=None)
+
+
 def stored(data_dir: Path) -> Broker:
     """Ours with a store in `data_dir`."""
     ours = _ours()

@@ -82,6 +82,8 @@ def chosen_brokers(names: str | None, commands: Sequence[str]) -> tuple[list[Bro
     if names is None:
         left_out = [f"{broker.name} is left out: {broker.missing}" for broker in known.values() if broker.missing]
         return [broker for broker in known.values() if not broker.missing], left_out
+    ruled = brokers_module.ruled()  # asked for by name only: beside the others it would be ours twice
+    known[ruled.name] = ruled
     chosen = []
     for name in [*filter(None, names.split(",")), *extra]:
         if name not in known:

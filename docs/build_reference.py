@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from trio_broker.config import Config, ListenerConfig, SslOptions, TcpOptions, W
 from trio_broker.config.kinds import Choice, Or
 from trio_broker.config.setting import Kind, Setting, entries
 from trio_broker.config.tree import Records, overlay
+from trio_broker.config.variants import Variants
 from trio_broker.config.without_effect import without_effect
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
@@ -36,10 +37,17 @@ REMARKS = {
     "nor the hash of a generated API key.",
     "mqtt.keepalive_check_interval": "Not needed here: a silent client is noticed when its time is over.",
     f"{LISTENER}.mountpoint": "It is shown over REST.",
-    f"{LISTENER}.enable_authn": '`"quick_deny_anonymous"` is taken as `true`.',
+    f"{LISTENER}.enable_authn": '`"quick_deny_anonymous"` refuses at once who gives no user name.',
     f"{LISTENER}.bind": "Not for `memory` listeners; a path for `unix` ones, an address and a port for the others.",
     f"{LISTENER}.tcp_options.buffer": "In this version each read asks for 64 KB.",
     f"{LISTENER}.ssl_options.depth": "In this version it is OpenSSL's own limit, whatever is set.",
+    "dashboard.listeners.https.ssl_options.depth": "In this version it is OpenSSL's own limit, whatever is set.",
+    f"{LISTENER}.proxy_protocol": "Only the proxy may reach such a port: see `access_rules`.",
+    f"{LISTENER}.access_rules": "With `proxy_protocol` the peer is the proxy, not whom it names.",
+    "mqtt.peer_cert_as_username": "`pem` is the certificate (DER) in base64, `md5` its digest, `crt` all of it, both "
+    "in hexadecimal digits.",
+    "flapping_detect.enable": "Takeovers and kicks count too; who was not let in is not counted. The bans are listed "
+    "under [`/banned`](rest/banned.md).",
     f"{LISTENER}.websocket.proxy_address_header": "Where a proxy on this machine names the client: its last address.",
     f"{LISTENER}.websocket.proxy_port_header": "The same for the port.",
 }
@@ -94,9 +102,20 @@ def _differences() -> str:
     lines.append("```toml")
     bound = [key for key in command if key.endswith(".bind")]
     chosen = [key for key in command if key in bound or (key in embedded and embedded[key] != command[key])]
-    lines += [f"{key} = {json.dumps(command[key])}" for key in chosen]
+    lists = [key for key in chosen if _list_of(key)]
+    lines += [f"{key} = {json.dumps(command[key])}" for key in chosen if key not in lists]
+    for key in lists:
+        for table in command[key]:  # type: ignore[attr-defined]
+            lines += ["", f"[[{key}]]", *(f"{name} = {_toml(value)}" for name, value in table.items())]
     lines += ["```", ""]
     return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    """Texts of several lines as such."""
+    if isinstance(value, str) and "\n" in value and "'''" not in value:
+        return f"'''\n{value}'''"
+    return json.dumps(value)
 
 
 def _flat(tables: dict[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
@@ -109,7 +128,7 @@ def _flat(tables: dict[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
 
 def _sections(cls: type[attrs.AttrsInstance], key: str) -> Iterator[str]:
     """The tables of this class, and of those below it."""
-    settings: dict[str, Setting | Records] = {}
+    settings: dict[str, Setting | Records | Variants] = {}
     below: list[str] = []
     for name, entry in entries(cls).items():
         path = f"{key}.{name}" if key else name
@@ -129,6 +148,9 @@ def _sections(cls: type[attrs.AttrsInstance], key: str) -> Iterator[str]:
             settings[path] = entry
             below += [f"## `[[{path}]]`\n\n{entry.doc.capitalize()}: any number of tables.\n"]
             below.append(_table(dict(_settings(entry.cls, path))))
+        elif isinstance(entry, Variants):
+            settings[path] = entry
+            below += _variants(path, entry)
         else:
             below += _sections(entry.cls, path)  # type: ignore[attr-defined]
     if settings:
@@ -137,23 +159,52 @@ def _sections(cls: type[attrs.AttrsInstance], key: str) -> Iterator[str]:
     yield from below
 
 
+def _variants(key: str, entry: Variants) -> Iterator[str]:
+    """A list of tables of several kinds: a part for each of them."""
+    chosen_by = " and ".join(f"`{name}`" for name in entry.chosen_by)
+    yield f"## `[[{key}]]`\n\n{entry.doc.capitalize()}. A table each, at most one of a kind; {chosen_by} say which.\n"
+    for cls in entry.classes.values():
+        chosen = {name: getattr(cls(), name) for name in entry.chosen_by if hasattr(cls(), name)}
+        yield f"### {', '.join(f'`{name} = {json.dumps(value)}`' for name, value in chosen.items())}\n"
+        lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+        for name, setting in _flattened(cls, ""):
+            if name in chosen:
+                continue
+            cells = (f"`{name}`", setting.kind.expects, f"`{json.dumps(setting.default)}`", f"{setting.doc}.")
+            lines.append(_row(cells))
+        yield "\n".join([*lines, ""])
+
+
+def _flattened(cls: type[attrs.AttrsInstance], prefix: str) -> Iterator[tuple[str, Setting]]:
+    """The keys of a table and of those below it."""
+    for name, entry in entries(cls).items():
+        if isinstance(entry, Setting):
+            yield f"{prefix}{name}", entry
+        else:
+            yield from _flattened(entry.cls, f"{prefix}{name}.")  # type: ignore[attr-defined]
+
+
 def _settings(cls: type[attrs.AttrsInstance], key: str) -> Iterator[tuple[str, Setting]]:
     for name, entry in entries(cls).items():
         if isinstance(entry, Setting):
             yield f"{key}.{name}", entry
 
 
-def _table(settings: Mapping[str, Setting | Records]) -> str:
+def _table(settings: Mapping[str, Setting | Records | Variants]) -> str:
     lines = ["| key | value | default | meaning | environment |", "|---|---|---|---|---|"]
     for key, setting in settings.items():
         name, environment = f"`{key.rpartition('.')[2]}`", f"`{environment_name(key)}`"
-        if isinstance(setting, Records):
+        if not isinstance(setting, Setting):
             cells = (name, "a list of tables", "`[]`", f"{setting.doc}: see `[[{key}]]`.", environment)
         else:
             default = f"`{json.dumps(setting.default)}`"
             cells = (name, setting.kind.expects, default, _meaning(key, setting), environment)
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append(_row(cells))
     return "\n".join([*lines, ""])
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def environment_name(key: str) -> str:
@@ -168,7 +219,7 @@ def _list_of(key: str) -> str:
     for part in key.split("."):
         entry = entries(cls).get(part)
         found.append(part)
-        if isinstance(entry, Records):
+        if isinstance(entry, (Records, Variants)):
             return ".".join(found)
         cls = getattr(entry, "cls", None)
         if cls is None:

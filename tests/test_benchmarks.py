@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks import decisions
 from benchmarks.brokers import (
     BASELINE,
     OURS,
+    RULES,
     aedes,
     amqtt_config,
     custom,
@@ -24,6 +26,7 @@ from benchmarks.run import arguments, chosen_brokers, main
 from benchmarks.scenario import Row, Sample
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.table import Spread, aligned, has_losses, markdown, notes, number, rendered, summarise
+from trio_broker.access.acl_file import read_acl
 from trio_broker.config import listener_configs, load
 
 RATE = Row("rate", "some rate", "msg/s", 3, 9)
@@ -176,6 +179,24 @@ def test_our_configuration_is_accepted_and_opens_one_port(tmp_path: Path) -> Non
     assert config.in_memory
     assert config.mqtt.max_inflight == 65535
     assert config.mqtt.max_mqueue_len == float("inf")
+
+
+def test_ours_with_rules_is_chosen_by_name_only(tmp_path: Path) -> None:
+    (broker,), _ = chosen_brokers(f"{OURS}-rules", [])
+    *_, path = broker.command(1884, tmp_path)
+    config = load(path)
+    assert config.authorization.no_match == "deny"
+    assert [source.type for source in config.authorization.sources] == ["file"]
+    assert len(read_acl(RULES).rules) == len(RULES.splitlines())
+    assert broker.name not in [other.name for other in chosen_brokers(None, [])[0]]
+
+
+def test_what_decisions_cost_can_be_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(decisions, "CALLS", 20)
+    assert decisions.main() == 0
+    assert f"one made of {len(RULES.splitlines())} rules" in capsys.readouterr().out
 
 
 def test_aedes_is_measured_where_npm_has_brought_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

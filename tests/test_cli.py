@@ -16,7 +16,7 @@ import trio.testing
 from attrs import define, evolve, field
 
 from trio_broker import cli
-from trio_broker.api.keys import GeneratedKey
+from trio_broker.api.keys import GeneratedKey, GeneratedUser
 from trio_broker.config import Config, Layers, LogConfig
 from trio_broker.errors import ConfigError, ListenerError
 from trio_broker.version import __version__
@@ -28,7 +28,9 @@ class Addresses:
         factory=lambda: {"tcp:default": ("127.0.0.1", 1883), "ws:default": ("127.0.0.1", 8083)}
     )
     api: tuple[str, int] | None = ("127.0.0.1", 18083)
+    api_https: tuple[str, int] | None = None
     generated_key: GeneratedKey | None = None
+    generated_user: GeneratedUser | None = None
 
 
 @define
@@ -58,6 +60,7 @@ class StandIn:
     config: Config
     layers: Layers
     ignore_stored: bool = False
+    new_password: bool = False
     closed: trio.Event = field(factory=trio.Event)
     questions: StandInSettings = field(factory=StandInSettings)
 
@@ -205,6 +208,23 @@ def test_a_key_that_was_made_is_printed_and_not_logged(
     assert captured.out == "API key (shown only now): key:secret\n"
     assert "secret" not in captured.err
     assert f"there was no API key: one was made and printed on standard output; {kept}\n" in captured.err
+
+
+def test_a_user_that_was_made_is_printed_and_not_logged(
+    broker: type[StandIn], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(broker, "addresses", Addresses(generated_user=GeneratedUser("admin", "pass-word-1")))
+    assert cli.main(["--set", "node.data_dir=data"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "Dashboard user (shown only now): admin:pass-word-1\n"
+    assert "pass-word-1" not in captured.err
+    assert "a password was made for dashboard user admin, printed on standard output; only its" in captured.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--new-password"]])
+def test_a_new_password_is_made_where_that_is_said(broker: type[StandIn], arguments: list[str]) -> None:
+    assert cli.main(arguments) == 0
+    assert [made.new_password for made in broker.made] == [bool(arguments)]
 
 
 def test_systemd_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -370,7 +390,7 @@ def test_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    options = ("--config", "--set", "--check", "--version", "--log-level", "--ignore-stored")
+    options = ("--config", "--set", "--check", "--version", "--log-level", "--ignore-stored", "--new-password")
     assert all(option in text for option in options)
 
 
@@ -390,6 +410,10 @@ def test_what_is_stored_is_ignored_where_that_is_said(broker: type[StandIn], arg
         (
             ["--ignore-stored", "check"],
             "trio-broker: --ignore-stored is for starting the broker (see trio-broker --help)",
+        ),
+        (
+            ["--new-password", "check"],
+            "trio-broker: --new-password is for starting the broker (see trio-broker --help)",
         ),
     ],
 )

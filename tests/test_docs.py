@@ -324,7 +324,7 @@ def test_remarks_are_about_keys_that_exist() -> None:
 def test_a_key_without_effect_is_marked() -> None:
     page = reference("configuration.md")
     marked = set(re.findall(rf"(?m)^\| `(\w+)` \|.*{re.escape(build_reference.NO_EFFECT)}", page))
-    assert {"retry_interval", "mountpoint", "strict_mode", "peer_cert_as_username"} <= marked
+    assert {"retry_interval", "mountpoint", "strict_mode", "depth"} <= marked
     assert not {"max_inflight", "bind", "access_rules"} & marked
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from trio_broker.config import Config, load
+from trio_broker.config import Config, HttpsConfig, load
 from trio_broker.config.tree import keys
 from trio_broker.version import __version__
 
@@ -36,6 +36,13 @@ def test_the_example_shows_the_defaults() -> None:
     tls = listeners.pop("ssl")["default"]
     assert (tls.pop("bind"), tls["ssl_options"].pop("certfile")) == ("0.0.0.0:8883", "/etc/trio-broker/cert.pem")
     assert tls["ssl_options"].pop("keyfile") == "/etc/trio-broker/key.pem"
+    https = tables["dashboard"]["listeners"].pop("https")
+    assert https.pop("bind") == "0.0.0.0:18084"
+    assert https["ssl_options"].pop("certfile") == https["ssl_options"].pop("keyfile").replace("key", "cert")
+    assert load(stored={"dashboard": {"listeners": {"https": {**https, "enable": False}}}}).dashboard == attrs.evolve(
+        Config.service().dashboard,
+        listeners=attrs.evolve(Config.service().dashboard.listeners, https=HttpsConfig(enable=False)),
+    )
     assert load(stored={**tables}) == Config.service()
     assert load(stored={"listeners": {"ssl": {"default": {**tls, "bind": 1, "enable": False}}}}).listeners["ssl"][
         "default"

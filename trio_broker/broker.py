@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,13 +20,19 @@ from trio_broker.access.authentication import AuthenticationChain, Authenticator
 from trio_broker.access.authorization import Authorizer
 from trio_broker.actors.acknowledger import Acknowledger
 from trio_broker.actors.alarms import STORE_DAMAGED
+from trio_broker.actors.api_keys import ApiKeys
+from trio_broker.actors.authn.chain import Authenticators
+from trio_broker.actors.authn.user_tables import AuthnUsers
+from trio_broker.actors.authz.sources import AuthorizationSources
 from trio_broker.actors.auto_subscribe import AutoSubscribe
 from trio_broker.actors.banned import Banned
 from trio_broker.actors.clock import Clock
 from trio_broker.actors.core import Core
-from trio_broker.actors.delayed import Delayed, undelayed
+from trio_broker.actors.dashboard_users import DashboardUsers
+from trio_broker.actors.delayed import Delayed
 from trio_broker.actors.documents import Documents
 from trio_broker.actors.door import Door
+from trio_broker.actors.flapping import Flapping
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.hooks import Hooks
 from trio_broker.actors.in_force import follow, limits_of
@@ -52,8 +59,10 @@ from trio_broker.actors.topic_rewrite import TopicRewrite
 from trio_broker.config import Config, Layers, check_files, listener_configs
 from trio_broker.errors import ActorGone, ConfigError
 from trio_broker.listeners.advice import with_advice
+from trio_broker.listeners.https import HttpsDoor
 from trio_broker.listeners.keeper import Keeper
 from trio_broker.listeners.memory import memory_pair
+from trio_broker.listeners.tls_files import TlsWatch
 from trio_broker.protocol.packets import NO_PROPERTIES, Properties
 from trio_broker.protocol.topics import validate_topic_name
 from trio_broker.routing.shared_group import Strategy
@@ -62,7 +71,7 @@ from trio_broker.store.sqlite import SqliteStore
 from trio_broker.store.store import Store
 
 if TYPE_CHECKING:
-    from trio_broker.api.keys import GeneratedKey
+    from trio_broker.api.keys import Generated, GeneratedKey, GeneratedUser
     from trio_broker.api.push_gateway import PushGateway
 
 log = logging.getLogger("trio_broker")
@@ -75,13 +84,16 @@ LAST_WORDS = 1.0
 class Addresses:
     """Where the broker listens: listener identifier -> (host, port), or (path,) for a Unix socket.
 
-    `api` is the address of the REST API. `generated_key` is set once, at the first start without an API key: show it
-    to the user, it is not kept anywhere in clear.
+    `api` is the address of the REST API, `api_https` that over TLS. `generated_key` and `generated_user` are set once,
+    at the first start without an API key and without a dashboard user: show them to the user, they are not kept
+    anywhere in clear.
     """
 
     listeners: dict[str, tuple[Any, ...]] = field(factory=dict)
     api: tuple[str, int] | None = None
+    api_https: tuple[str, int] | None = None
     generated_key: GeneratedKey | None = None
+    generated_user: GeneratedUser | None = None
 
 
 class Broker:
@@ -101,15 +113,18 @@ class Broker:
         store: Store | None = None,
         layers: Layers | None = None,
         ignore_stored: bool = False,
+        new_password: bool = False,
     ) -> None:
         """`layers`: where `config` came from, if what is set over REST is to lie between them.
 
         `ignore_stored`: what was set over REST before stays in the store, and is not in force; a root (`mqtt`, ...)
-        that is set or reset meanwhile is written anew.
+        that is set or reset meanwhile is written anew. `new_password`: the default dashboard user gets another one,
+        which is in `Addresses.generated_user`.
         """
         self.config = Config() if config is None else config
         self._layers = Layers(self.config) if layers is None else layers
         self._ignores_stored = ignore_stored
+        self._makes_new_password = new_password
         listener_configs(self.config)  # raises ConfigError for what does not fit together
         self.hooks = Hooks()
         self._authentication = AuthenticationChain(authenticators, self.config.mqtt.allow_anonymous)
@@ -118,6 +133,7 @@ class Broker:
         self._core: Core | None = None
         self._door: Door | None = None
         self._keeper: Keeper | None = None
+        self._watch = TlsWatch()
         self._closing = trio.Event()
         self._streams: trio.Nursery | None = None
         self._store_is_open = False
@@ -140,6 +156,8 @@ class Broker:
             if self._core is not None:
                 for subscriber in list(self._core.subscribers):
                     subscriber.close()
+                await self._core.authenticators.close()
+                await self._core.authorization_sources.close()
             if self._door is not None:
                 self._door.abort_all()
             if self._store_is_open:
@@ -172,6 +190,7 @@ class Broker:
                     await actors.start(core.poller.run)
                 await restore(core)
                 await actors.start(self._store.run)
+                await self._start_access(core)
                 await actors.start(core.timers.run)
                 await actors.start(core.traces.run)
                 if core.clock.is_real:
@@ -179,6 +198,7 @@ class Broker:
                 self._streams = sessions
                 addresses = Addresses()
                 async with trio.open_nursery() as doors:
+                    doors.start_soon(self._watch.run)
                     addresses.listeners = await self._open_listeners(doors, core)
                     await self._open_api(doors, addresses)
                     self._follow_push_gateway(doors)
@@ -195,6 +215,18 @@ class Broker:
     def close(self) -> None:
         """Ask for a graceful end; `run` returns when it is done. May be called more than once."""
         self._closing.set()
+
+    async def _start_access(self, core: Core) -> None:
+        """Who is let in and who may do what, as it is configured."""
+        for root, configured in (
+            ("authentication", core.authenticators),
+            ("authorization", core.authorization_sources),
+        ):
+            try:
+                await configured.start()
+            except ConfigError as error:
+                stored = core.settings.stored
+                raise with_advice(error, stored, blamed=root in stored) from error
 
     def _settings(self, stored: Mapping[str, Any]) -> Settings:
         try:
@@ -219,7 +251,7 @@ class Broker:
             node_name=config.node.name,
             limits=limits_of(config.mqtt),
             authentication=self._authentication,
-            authorizer=undelayed(self._authorizer),
+            authorizer=self._authorizer,
             store=self._store,
             hooks=self.hooks,
             documents=documents,
@@ -234,7 +266,13 @@ class Broker:
         core.metrics = MetricsCollector(core)
         core.monitor = Monitor(core, config.dashboard.sample_interval)
         core.acknowledger = Acknowledger(core)
+        core.api_keys = ApiKeys(core)
+        core.dashboard_users = DashboardUsers(core)
+        core.authn_users = AuthnUsers(core)
+        core.authenticators = Authenticators(core)
+        core.authorization_sources = AuthorizationSources(core)
         core.banned = Banned(core)
+        core.flapping = Flapping(core)
         core.topic_rewrite = TopicRewrite(core)
         core.auto_subscribe = AutoSubscribe(core)
         core.manager = SessionManager(core)
@@ -253,7 +291,8 @@ class Broker:
         core.interceptors.add(core.topic_metrics)
         core.interceptors.add(core.tracing)  # the last one: it sees what is routed
         follow(core)
-        self._keeper = Keeper(self._door)
+        self._watch = TlsWatch(core.alarms)
+        self._keeper = Keeper(self._door, self._watch)
         self.questions = Management(core, self._keeper)
         return core
 
@@ -264,21 +303,18 @@ class Broker:
         return bound
 
     async def _open_api(self, nursery: trio.Nursery, addresses: Addresses) -> None:
-        http = self.config.http
-        if http is None:
+        http, https = self.config.http, self.config.https
+        if http is None and https is None:
+            if self._makes_new_password:
+                raise ConfigError("dashboard.listeners", "a new password is asked for, and there is no REST API")
             return
         # The web framework is loaded only by brokers that have a REST API.
         from trio_broker.api.app import make_app
-        from trio_broker.api.keys import load_keys
-        from trio_broker.api.server import serve
+        from trio_broker.api.server import open_sockets, serve
 
-        data_dir = None if self.config.in_memory else Path(self.config.node.data_dir)
-        bootstrap = self.config.api_key.bootstrap_file
-        keys, addresses.generated_key = load_keys(data_dir, Path(bootstrap) if bootstrap else None)
         dashboard = self.config.dashboard
         app = make_app(
             self.questions,
-            keys=keys,
             started=lambda: not self._closing.is_set(),
             cors=dashboard.cors,
             api_docs=dashboard.swagger_support,
@@ -289,16 +325,38 @@ class Broker:
 
         self.questions.settings.watch("dashboard", follow_dashboard)
 
-        async def serve_api(*, task_status: trio.TaskStatus[tuple[str, int]]) -> None:
-            await serve(
-                app,
-                http.bind,
-                shutdown_trigger=self._closing.wait,
-                max_connections=http.max_connections,
-                task_status=task_status,
-            )
+        # First what may fail: a secret that was made and then not shown is lost.
+        door = None if https is None else HttpsDoor.open(https.ssl_options)
+        opened: dict[str, list[trio.SocketListener]] = {}
+        with ExitStack() as undo:
+            for scheme, listener in (("https", https), ("http", http)):
+                if listener is not None:
+                    opened[scheme] = await open_sockets(listener.bind)
+                    for one in opened[scheme]:
+                        undo.callback(one.socket.close)
+            generated = await self._open_administrators()
+            addresses.generated_key, addresses.generated_user = generated.key, generated.user
+            told = partial(serve, app, shutdown_trigger=self._closing.wait)
+            if https is not None and door is not None:
+                self._watch.use("dashboard", [door.files])
+                over_tls = partial(told, opened["https"], secure=door.secured, max_connections=https.max_connections)
+                addresses.api_https = await nursery.start(over_tls)
+            if http is not None:
+                addresses.api = await nursery.start(partial(told, opened["http"], max_connections=http.max_connections))
+            undo.pop_all()
 
-        addresses.api = await nursery.start(serve_api)
+    async def _open_administrators(self) -> Generated:
+        from trio_broker.api.keys import open_administrators
+
+        core = self._running()
+        bootstrap = self.config.api_key.bootstrap_file
+        return await open_administrators(
+            core.api_keys,
+            core.dashboard_users,
+            None if self.config.in_memory else Path(self.config.node.data_dir),
+            Path(bootstrap) if bootstrap else None,
+            new_password=self._makes_new_password,
+        )
 
     def _follow_push_gateway(self, nursery: trio.Nursery) -> None:
         """Figures are pushed while `prometheus.push_gateway` says so; until then nothing of it is loaded."""

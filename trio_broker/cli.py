@@ -80,6 +80,9 @@ Each key may also be set in the environment: TRIO_BROKER_MQTT__MAX_INFLIGHT=64."
     parser.add_argument(
         "--ignore-stored", action="store_true", help="start without what was set over REST, which stays in the store"
     )
+    parser.add_argument(
+        "--new-password", action="store_true", help="make a new password for the default dashboard user and print it"
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     # Not argparse's sub-parsers: they take any word for a misspelt command, also the value of a misspelt option.
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -116,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--check is for starting the broker; to look at the store: trio-broker check")
     if arguments.command and arguments.ignore_stored:
         parser.error("--ignore-stored is for starting the broker")
+    if arguments.command and arguments.new_password:
+        parser.error("--new-password is for starting the broker")
     overrides = [*arguments.overrides]
     if arguments.log_level is not None:
         overrides.append(f"log.level={arguments.log_level}")
@@ -129,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("trio-broker: the configuration is good")
             return 0
         with logging_as(config.log) as log:
-            return _run(config, layers, log, arguments.ignore_stored)
+            return _run(config, layers, log, arguments)
     except ConfigError as error:
         _tell(error)
         return WRONG_USE
@@ -161,9 +166,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _run(config: Config, layers: Layers, log: Log, ignore_stored: bool) -> int:
+def _run(config: Config, layers: Layers, log: Log, wanted: argparse.Namespace) -> int:
     try:
-        return trio.run(_serve, config, layers, log, ignore_stored)
+        return trio.run(_serve, config, layers, log, wanted)
     except KeyboardInterrupt:  # before or after the time in which signals are looked after
         return INTERRUPTED
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the outermost frame: all of it is told
@@ -200,8 +205,8 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-async def _serve(config: Config, layers: Layers, log: Log, ignore_stored: bool) -> int:
-    broker = Broker(config, layers=layers, ignore_stored=ignore_stored)
+async def _serve(config: Config, layers: Layers, log: Log, wanted: argparse.Namespace) -> int:
+    broker = Broker(config, layers=layers, ignore_stored=wanted.ignore_stored, new_password=wanted.new_password)
     ender = _Ender(broker, config.shutdown_timeout)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
@@ -268,15 +273,19 @@ class _Ender:
 
 def _announce(config: Config, addresses: Addresses) -> None:
     # Each listener has told its own address when it opened.
-    if addresses.api is not None:
-        host, port = addresses.api
-        logger.info("REST API on http://%s/api/v5", Bind(host, port))
+    for scheme, address in (("http", addresses.api), ("https", addresses.api_https)):
+        if address is not None:
+            logger.info("REST API on %s://%s/api/v5", scheme, Bind(*address))
+    kept = "it is good until the broker ends" if config.in_memory else "only its hash is kept"
     key = addresses.generated_key
     if key is not None:
         # A secret does not belong into a log, which is kept and sent elsewhere.
         print(f"API key (shown only now): {key.api_key}:{key.api_secret}", flush=True)
-        kept = "it is good until the broker ends" if config.in_memory else "only its hash is kept"
         logger.info("there was no API key: one was made and printed on standard output; %s", kept)
+    user = addresses.generated_user
+    if user is not None:
+        print(f"Dashboard user (shown only now): {user.username}:{user.password}", flush=True)
+        logger.info("a password was made for dashboard user %s, printed on standard output; %s", user.username, kept)
     for listener in listener_configs(config):
         unchecked = config.mqtt.allow_anonymous is True or listener.enable_authn is False
         if listener.identifier in addresses.listeners and unchecked and not listener.address.is_loopback:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scramp import ScramClient  # type: ignore[import-untyped]
 
 from trio_broker.access.authentication import Challenge, Credentials, Verdict
-from trio_broker.access.scram import ScramAuthenticator
+from trio_broker.access.scram import ScramAuthenticator, ScramConversation, ScramKeys, ScramMethod
 from trio_broker.protocol.reason_codes import ReasonCode
 
 METHODS = ("SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -56,9 +56,9 @@ async def test_who_does_not_is_refused(method: str, name: str, password: str) ->
 async def test_the_example_of_rfc_7677(monkeypatch: pytest.MonkeyPatch) -> None:
     """Section 3: user, pencil, 4096 iterations, and the proofs of both sides."""
     authenticator = ScramAuthenticator({})
-    mechanism = authenticator._mechanism
+    mechanism = authenticator._method.mechanism
     salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
-    authenticator._keys["user"] = mechanism.make_auth_info("pencil", iteration_count=4096, salt=salt)
+    authenticator._keys["user"] = ScramKeys(*mechanism.make_auth_info("pencil", iteration_count=4096, salt=salt))
     make_server = mechanism.make_server
     nonce = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
     monkeypatch.setattr(mechanism, "make_server", lambda keys: make_server(keys, s_nonce=nonce))
@@ -145,3 +145,48 @@ def test_wrong_settings(arguments: Any, message: str) -> None:
 def test_too_few_iterations() -> None:
     with pytest.raises(ValueError, match="iteration"):
         ScramAuthenticator({"anna": "pencil"}, iterations=1000)
+
+
+async def test_a_password_that_changes_during_the_exchange() -> None:
+    """The old one is not right any more, though it was when the exchange began."""
+    authenticator = ScramAuthenticator({"anna": "pencil"})
+    client = ScramClient([authenticator.method], "anna", "pencil")
+    conversation = authenticator.begin(CREDENTIALS)
+    client.set_server_first(await challenged(conversation, client.get_client_first().encode()))
+    authenticator.set_password("anna", "pen")
+    assert not (await decided(conversation, client.get_client_final().encode())).accepted
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_keys_are_kept_without_the_password(method: str) -> None:
+    made = ScramMethod(method)
+    keys = made.keys("pencil")
+    kept = keys.kept()
+    assert ScramKeys.read(*kept) == keys
+    assert "pencil" not in str(kept)
+    assert repr(keys) == "ScramKeys(iterations=4096)"
+    assert made.fits(keys)
+    assert not any(ScramMethod(other).fits(keys) for other in METHODS if other != method)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        *(["", "AAAA", "AAAA", 1], ["AAAA", "", "AAAA", 1], ["AAAA", "AAAA", "AAAA", 0], ["AAAA", "AAAA", "AAAA", "1"]),
+        *(["A", "AAAA", "AAAA", 1], ["ä", "AAAA", "AAAA", 1], [1, "AAAA", "AAAA", 1], ["AAAA", "AAAA", "AAAA", True]),
+        *(["AAAA"], []),
+    ],
+)
+def test_keys_that_cannot_be_read(kept: list[Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        ScramKeys.read(*kept)
+
+
+async def test_a_cost_that_was_changed_keeps_those_who_are_there() -> None:
+    """The iterations are the user's own, whatever new ones are made with."""
+    users = {"anna": ScramMethod("SCRAM-SHA-256", 5000).keys("pencil")}
+    method = ScramMethod("SCRAM-SHA-256", 4096)
+    client = ScramClient([method.name], "anna", "pencil")
+    conversation = ScramConversation(method, users.get, lambda name, data: Verdict(username=name, data=data))
+    client.set_server_first(await challenged(conversation, client.get_client_first().encode()))
+    assert (await decided(conversation, client.get_client_final().encode())).username == "anna"

@@ -267,7 +267,7 @@ async def a_filter_that_is_not_allowed(scene: Scene) -> None:
 
 @moves(
     "packets.received packets.subscribe.received packets.subscribe.error packets.subscribe.auth_error packets.sent"
-    " packets.suback.sent client.subscribe",
+    " packets.suback.sent client.subscribe client.authorize authorization.deny authorization.cache_miss",
     guarded=True,
 )
 async def a_filter_that_is_not_for_this_client(scene: Scene) -> None:
@@ -301,7 +301,11 @@ async def a_message_of_qos_1_for_nobody(scene: Scene) -> None:
     await client.publish("t", b"", 1)
 
 
-@moves(f"{A_PUBLISH} messages.qos0.received packets.publish.auth_error", guarded=True)
+@moves(
+    f"{A_PUBLISH} messages.qos0.received packets.publish.auth_error"
+    " client.authorize authorization.deny authorization.cache_miss",
+    guarded=True,
+)
 async def a_message_that_is_not_for_this_client(scene: Scene) -> None:
     client = await scene.client("c")
     await scene.begin()

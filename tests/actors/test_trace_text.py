@@ -9,7 +9,6 @@ import pytest
 from trio_broker.actors.trace_lines import Event, line_of
 from trio_broker.actors.trace_log import TraceLog
 from trio_broker.actors.trace_packets import PayloadEncode, describe, payload_text
-from trio_broker.actors.trace_record import overlap
 from trio_broker.protocol.packets import (
     Auth,
     ConnAck,
@@ -30,6 +29,7 @@ from trio_broker.protocol.packets import (
     Unsubscribe,
     Will,
 )
+from trio_broker.routing.coverage import intersects
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_payloads(payload: bytes, encode: PayloadEncode, shown: tuple[str, str])
     ],
 )
 def test_filters_that_have_a_topic_in_common(one: str, other: str, meet: bool) -> None:
-    assert overlap(one, other) is meet
-    assert overlap(other, one) is meet
+    assert intersects(one, other) is meet
+    assert intersects(other, one) is meet
 
 
 def test_a_line_of_text_and_one_of_json() -> None:
@@ -157,3 +157,16 @@ def test_every_way_to_read_gives_the_same_text(tmp_path: Path) -> None:
             assert bool(piece.text) is (start < len(raw))
             assert len(piece.text.encode()) <= max(size, 4)
     assert log.size == log.path.stat().st_size == len(raw)
+
+
+@pytest.mark.parametrize(
+    ("username", "shown"),
+    [
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1In0.AbC-_1", "******"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1In0", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1In0"),
+        ("a.b.c", "a.b.c"),
+    ],
+)
+def test_a_token_in_the_place_of_the_user_name_is_not_shown(username: str, shown: str) -> None:
+    packet = Connect("c", 5, username=username)
+    assert f"Username={shown}, " in describe(packet, "text")

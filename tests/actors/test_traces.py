@@ -166,7 +166,7 @@ class _Denying:
 async def test_refusals_are_recorded(autojump_clock: object) -> None:
     async with running() as live:
         core_of(live).authentication = AuthenticationChain([_Refusing()], True)
-        core_of(live).authorizer = _Denying()
+        core_of(live).authorization.authorizer = _Denying()
         await make(live, clientid="c1")
         refused = await live.connect("c1", username="bad", password=b"x")
         assert refused.connack.reason_code == 0x86
@@ -190,7 +190,7 @@ async def test_refusals_are_recorded(autojump_clock: object) -> None:
 async def test_who_is_connected_is_marked_until_the_trace_ends(autojump_clock: object) -> None:
     async with running() as live:
         core = core_of(live)
-        core.authorizer = _Denying()
+        core.authorization.authorizer = _Denying()
         c1, c2 = await live.connect("c1"), await live.connect("c2")
         await c1.send_bytes(b"\x30")  # the trace begins within a packet
         await settle()

@@ -9,8 +9,9 @@ import pytest
 from api.fake_questions import FakeQuestions
 from attrs import define
 
+from trio_broker.actors import slow_hash
 from trio_broker.api.app import WebApp, make_app
-from trio_broker.api.keys import ApiKeys, Role
+from trio_broker.api.keys import Role
 
 ADMIN = ("admin-key", "admin:secret")
 VIEWER = ("viewer-key", "viewer-secret")
@@ -27,6 +28,12 @@ class Started:
         return self.value
 
 
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is hashed in a test is not hashed slowly."""
+    monkeypatch.setattr(slow_hash, "COST", 2)
+
+
 @pytest.fixture
 def questions() -> FakeQuestions:
     return FakeQuestions()
@@ -39,11 +46,11 @@ def started() -> Started:
 
 @pytest.fixture
 def app(questions: FakeQuestions, started: Started) -> WebApp:
-    keys = ApiKeys()
+    keys = questions.api_keys
     keys.add(*ADMIN, Role.ADMINISTRATOR)
     keys.add(*VIEWER, Role.VIEWER)
     keys.add(*PUBLISHER, Role.PUBLISHER)
-    return make_app(questions, keys=keys, started=started, largest_body=3_000_000)
+    return make_app(questions, started=started, largest_body=3_000_000)
 
 
 @pytest.fixture

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
+import trio
 from attrs import define, evolve, field
 
+from trio_broker.access.asking import Request
+from trio_broker.actors.api_keys import ApiKeys
+from trio_broker.actors.clock import Clock
+from trio_broker.actors.dashboard_users import DashboardUsers
+from trio_broker.actors.documents import Documents
 from trio_broker.actors.questions import (
     AlarmRow,
     ClientFilter,
@@ -21,9 +28,11 @@ from trio_broker.actors.questions import (
     SubscriptionPage,
     SubscriptionRow,
 )
+from trio_broker.config import Config
 from trio_broker.protocol.topics import matches, parse_topic_filter
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.info import QueuedMessage, QueuePage, SessionInfo
+from trio_broker.store.memory import MemoryStore
 
 NODE = "trio_broker@127.0.0.1"
 NOW_MS = 1_709_055_346_487
@@ -82,6 +91,24 @@ def queued(number: int, payload: bytes = b"hello", **changes: Any) -> QueuedMess
     return evolve(message, **changes)
 
 
+def fake_core() -> Any:
+    """What keeps keys and users: documents that are forgotten, and the clock."""
+
+    class FakeClock(Clock):
+        def __init__(self) -> None:  # made outside of Trio
+            self._offset = NOW_MS / 1000
+
+        def now(self) -> float:
+            return trio.current_time() if trio.lowlevel.in_trio_run() else 0.0
+
+    return SimpleNamespace(
+        documents=Documents(MemoryStore()),
+        clock=FakeClock(),
+        durable=trio.lowlevel.checkpoint,
+        settings=SimpleNamespace(config=Config()),
+    )
+
+
 @define
 class FakeQuestions:
     """Set `fault` to have every question raise it."""
@@ -92,6 +119,11 @@ class FakeQuestions:
     traces: Any = None
     monitor: Any = None
     data_backup: Any = None
+    api_keys: ApiKeys = field(factory=lambda: ApiKeys(fake_core()))
+    dashboard_users: DashboardUsers = field(factory=lambda: DashboardUsers(fake_core()))
+    authenticators: Any = None
+    authn_users: Any = None
+    authorization_sources: Any = None
     banned: Any = None
     delayed: Any = None
     topic_metrics: Any = None
@@ -185,6 +217,14 @@ class FakeQuestions:
         self._check()
         self.filters.pop(client_id, None)
         return self.sessions.pop(client_id, None) is not None
+
+    async def client_decisions(self, client_id: str) -> list[tuple[Request, bool, int]] | None:
+        self._check()
+        return [] if client_id in self.sessions else None
+
+    async def forget_client_decisions(self, client_id: str) -> bool:
+        self._check()
+        return client_id in self.sessions
 
     async def client_subscriptions(self, client_id: str) -> list[Subscription] | None:
         self._check()

@@ -14,7 +14,7 @@ In a test: `from api.live import Live, running` and
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ import trio
 from attrs import define, field
 
 from trio_broker.api.app import make_app
-from trio_broker.api.keys import ApiKeys, Role
+from trio_broker.api.keys import Role
 from trio_broker.broker import Broker
 from trio_broker.config import Config, Layers
 from trio_broker.store.memory import MemoryStore
@@ -32,6 +32,18 @@ from trio_broker.testing import Client, open_client
 
 ADMIN = ("admin-key", "admin:secret")
 VIEWER = ("viewer-key", "viewer-secret")
+PASSWORD = "correct horse 1"
+
+
+class Bearer(httpx.Auth):
+    """A token, for `auth=` of a request."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self.token}"
+        yield request
 
 
 @define(eq=False)
@@ -47,6 +59,15 @@ class Live:
     def as_viewer(self) -> httpx.Auth:
         return httpx.BasicAuth(*VIEWER)
 
+    async def log_in(self, username: str = "boss", role: Role = Role.ADMINISTRATOR) -> Bearer:
+        """As a dashboard user, who is made where there is none of that name; for `auth=` of requests."""
+        users = self.broker.questions.dashboard_users
+        if users.get(username) is None:
+            await users.create(username, PASSWORD, role)
+        answer = await self.api.request("POST", "/login", json={"username": username, "password": PASSWORD}, auth=None)
+        assert answer.status_code == 200, answer.text
+        return Bearer(answer.json()["token"])
+
 
 @asynccontextmanager
 async def running(
@@ -58,12 +79,11 @@ async def running(
 ) -> AsyncIterator[Live]:
     """One broker until the block ends (gracefully). Give the same `store` again, and the next one has what it kept."""
     broker = Broker(config, store=MemoryStore() if store is None else store, layers=layers, ignore_stored=ignore_stored)
-    keys = ApiKeys()
-    keys.add(*ADMIN, Role.ADMINISTRATOR)
-    keys.add(*VIEWER, Role.VIEWER)
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.run)
-        app = make_app(broker.questions, keys=keys, started=lambda: True)
+        broker.questions.api_keys.add(*ADMIN, Role.ADMINISTRATOR)
+        broker.questions.api_keys.add(*VIEWER, Role.VIEWER)
+        app = make_app(broker.questions, started=lambda: True)
         transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
         async with (
             httpx.AsyncClient(transport=transport, base_url="http://broker/api/v5", auth=ADMIN) as api,

@@ -23,7 +23,17 @@ ROOTS = ("alarm", "dashboard", "log", "sysmon", "sys_topics")
 
 CHANGED: dict[str, dict[str, Any]] = {
     "alarm": {"actions": ["log"], "size_limit": 7, "validity_period": "1h"},
-    "dashboard": {"cors": True, "swagger_support": False, "sample_interval": "1m"},
+    "dashboard": {
+        "cors": True,
+        "swagger_support": False,
+        "sample_interval": "1m",
+        "default_username": "root",
+        "default_password": "a-password-1",
+        "token_expired_time": "5m",
+        "unsuccessful_login_max_attempts": 3,
+        "unsuccessful_login_lock_duration": "1m",
+        "unsuccessful_login_interval": "2m",
+    },
     "log": {
         "level": "error",
         "format": "json",
@@ -166,7 +176,8 @@ async def test_each_key_of_a_root_is_set_shown_and_kept(root: str, autojump_cloc
         assert all(flat(wanted)[key] != flat(before)[key] for key in expected)
         answer = await live.api.put(f"/configs/{root}", json=wanted)
         assert answer.status_code == 200, answer.text
-        assert flat(answer.json()).items() >= flat(wanted).items()
+        hidden = {key: "******" for key in flat(wanted) if key.endswith("password")}
+        assert flat(answer.json()).items() >= (flat(wanted) | hidden).items()
         assert (await live.api.get(f"/configs/{root}")).json() == answer.json()
     async with running(store=store) as live:
         assert (await live.api.get(f"/configs/{root}")).json() == answer.json()

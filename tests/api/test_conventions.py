@@ -11,14 +11,15 @@ import pytest
 import trio
 from api.conftest import ADMIN, PUBLISHER, VIEWER
 from api.fake_questions import FakeQuestions
-from api.live import running
+from api.live import PASSWORD, Bearer, running
+from trio.testing import MockClock
 
 from trio_broker.api import v5
 from trio_broker.api.app import WebApp, make_app
 from trio_broker.api.bodies import is_special
-from trio_broker.api.keys import ApiKeys, Role
+from trio_broker.api.keys import Role
 from trio_broker.api.paging import Paging
-from trio_broker.api.routes import ADMINISTRATORS, EVERYBODY, PUBLISHERS, Route, Router
+from trio_broker.api.routes import EVERYBODY, PUBLISHERS, VIEWERS, Route, Router
 from trio_broker.api.server import serve
 from trio_broker.errors import StoreError
 from trio_broker.testing import open_broker
@@ -79,13 +80,87 @@ async def test_without_credentials(api: httpx.AsyncClient, route: Route) -> None
     assert answer.headers["www-authenticate"] == 'Basic Realm="emqx-dashboard"'
 
 
-@routes(closed=True)
-async def test_a_role_that_is_too_weak(api: httpx.AsyncClient, route: Route) -> None:
-    for auth, is_enough in ((VIEWER, route.method == "GET"), (PUBLISHER, route.access == PUBLISHERS)):
-        if is_enough or route.access not in (ADMINISTRATORS, PUBLISHERS, "viewers"):
-            continue
-        answer = await api.request(route.method, path_of(route), auth=auth)
-        assert is_failure(answer, 403, "UNAUTHORIZED_ROLE")
+KEY_TOO_WEAK = (403, "UNAUTHORIZED_ROLE", "This API Key don't have permission to access this resource")
+USER_TOO_WEAK = (403, "UNAUTHORIZED_ROLE", "You don't have permission to access this resource")
+BAD_KEY = (401, "BAD_API_KEY_OR_SECRET", "Check api_key/api_secret")
+BAD_TOKEN = (401, "BAD_TOKEN", "Get a token by POST /login")
+TIME_OUT = (401, "TOKEN_TIME_OUT", "Token expired, get new token by POST /login")
+
+
+def no_key(route: Route) -> tuple[int, str, str]:
+    path = route.path.split("/")[1]
+    told = f"Please use bearer Token instead, using API key/secret in {path} path is not permitted"
+    return 401, "API_KEY_NOT_ALLOW", told
+
+
+async def test_who_may_not(mock_clock: MockClock) -> None:
+    """Every route with credentials of every kind that will not do for it."""
+    async with running() as live:
+        questions = live.broker.questions
+        questions.api_keys.add(*PUBLISHER, Role.PUBLISHER)
+        boss = await live.log_in()
+        expired_token, logged_out = await live.log_in(), await live.log_in()
+        made = {}
+        for name, body in (("disabled", {"enable": False}), ("expired", {"expired_at": questions.api_keys.now() + 60})):
+            answer = await live.api.post("/api_key", json={"name": name, **body}, auth=boss)
+            made[name] = httpx.BasicAuth(answer.json()["api_key"], answer.json()["api_secret"])
+        assert (await live.api.get("/nodes", auth=made["expired"])).status_code == 200
+        mock_clock.jump(3601)
+        viewer = await live.log_in("vera", Role.VIEWER)
+        logged_out = await live.log_in()
+        assert (await live.api.post("/logout", json={"username": "boss"}, auth=logged_out)).status_code == 204
+
+        asked = 0
+        for route in v5.ROUTES:
+            if route.access == EVERYBODY:
+                continue
+            keys = [
+                (httpx.BasicAuth("nobody", "secret"), BAD_KEY),
+                (httpx.BasicAuth(ADMIN[0], "wrong"), BAD_KEY),
+                (made["disabled"], BAD_KEY),
+                (made["expired"], BAD_KEY),
+            ]
+            if route.access != VIEWERS:
+                keys.append((httpx.BasicAuth(*VIEWER), KEY_TOO_WEAK))
+            if route.access != PUBLISHERS:
+                keys.append((httpx.BasicAuth(*PUBLISHER), KEY_TOO_WEAK))
+            if route.tokens_only:
+                keys = [(key, no_key(route)) for key in (*(key for key, _ in keys), httpx.BasicAuth(*ADMIN))]
+            users: list[tuple[httpx.Auth, tuple[int, str, str]]] = [
+                (Bearer("unknown"), BAD_TOKEN),
+                (logged_out, BAD_TOKEN),
+                (expired_token, TIME_OUT),
+            ]
+            if route.access != VIEWERS or "change_pwd" in route.path:
+                users.append((viewer, USER_TOO_WEAK))
+            for auth, (status, code, message) in (*keys, *users):
+                asked += 1
+                json_ = {"old_pwd": "old", "new_pwd": "new"} if "change_pwd" in route.path else None
+                answer = await live.api.request(route.method, path_of(route), json=json_, auth=auth)
+                assert is_failure(answer, status, code), route.path
+                assert answer.json()["message"] == message
+                challenge = 'Basic Realm="emqx-dashboard"' if code in (BAD_KEY[1], no_key(route)[1]) else None
+                assert answer.headers.get("www-authenticate") == challenge
+        assert asked > 8 * len([route for route in v5.ROUTES if route.access != EVERYBODY])
+
+
+async def test_who_may(autojump_clock: object) -> None:
+    """A viewer's key and token every `GET` that is for viewers, a publisher's what it is for: nothing is 401 or 403."""
+    async with running() as live:
+        live.broker.questions.api_keys.add(*PUBLISHER, Role.PUBLISHER)
+        boss, viewer = await live.log_in(), await live.log_in("vera", Role.VIEWER)
+        for route in v5.ROUTES:
+            if route.access == EVERYBODY or route.path in ("/logout", "/users/:username/change_pwd"):
+                continue
+            callers: list[httpx.Auth] = [boss] if route.tokens_only else [boss, httpx.BasicAuth(*ADMIN)]
+            if route.access == VIEWERS:
+                assert route.method == "GET"
+                callers += [viewer] if route.tokens_only else [viewer, httpx.BasicAuth(*VIEWER)]
+            elif route.access == PUBLISHERS:
+                callers.append(httpx.BasicAuth(*PUBLISHER))
+            for auth in callers:
+                answer = await live.api.request(route.method, path_of(route), auth=auth)
+                assert answer.status_code not in (401, 403), f"{route.method} {route.path} {answer.text}"
 
 
 @pytest.mark.parametrize("path", sorted({route.path for route in v5.ROUTES}))
@@ -116,9 +191,17 @@ async def test_an_answer_that_cannot_be_written_is_a_fault_like_others(
 # -- bodies
 
 
+@pytest.fixture
+async def boss(questions: FakeQuestions, api: httpx.AsyncClient) -> Bearer:
+    """An administrator's token."""
+    await questions.dashboard_users.create("boss", PASSWORD)
+    answer = await api.request("POST", "/login", json={"username": "boss", "password": PASSWORD}, auth=None)
+    return Bearer(answer.json()["token"])
+
+
 @routes(body=True)
-async def test_bodies_that_cannot_be_read(api: httpx.AsyncClient, route: Route) -> None:
-    send = partial(api.request, route.method, path_of(route))
+async def test_bodies_that_cannot_be_read(api: httpx.AsyncClient, route: Route, boss: Bearer) -> None:
+    send = partial(api.request, route.method, path_of(route), auth=boss)
     json_ = {"content-type": "application/json"}
     for raw in (b"{", b"\xff", b"{}{}", b"\xef\xbb\xbf{}", b"[1,]", b"NaN"):
         answer = await send(content=raw, headers=json_)
@@ -138,11 +221,11 @@ async def test_bodies_that_are_not_json(api: httpx.AsyncClient, route: Route) ->
 
 
 @routes(body=True)
-async def test_bodies_of_another_shape(api: httpx.AsyncClient, route: Route) -> None:
+async def test_bodies_of_another_shape(api: httpx.AsyncClient, route: Route, boss: Bearer) -> None:
     """None of these is a body of any operation."""
     for raw in (b'"x"', b"1", b"true", b"[[[]]]", b"[1]"):
         answer = await api.request(
-            route.method, path_of(route), content=raw, headers={"content-type": "application/json"}
+            route.method, path_of(route), content=raw, headers={"content-type": "application/json"}, auth=boss
         )
         assert is_failure(answer, 400, "BAD_REQUEST")
 
@@ -177,10 +260,11 @@ def test_segments_reach_the_handler_as_they_were_meant(route: Route) -> None:
 async def test_odd_segments_are_never_a_fault(autojump_clock: object) -> None:
     """Nothing of that name is there: whatever is answered, it is not 5xx, and not that the path is unknown."""
     async with running() as live:
+        boss = await live.log_in()
         for route in v5.ROUTES:
             for segment in ODD if route.path_names else ():
                 answer = await live.api.request(
-                    route.method, path_of(route, segment), json={} if route.body is not None else None
+                    route.method, path_of(route, segment), json={} if route.body is not None else None, auth=boss
                 )
                 what = f"{route.method} {path_of(route, segment)}: {answer.status_code} {answer.text}"
                 assert answer.status_code < 500, what
@@ -331,9 +415,9 @@ async def test_a_client_that_asks_before_it_sends(address: tuple[str, int], nurs
 
 
 def client_of(**settings: bool) -> httpx.AsyncClient:
-    keys = ApiKeys()
-    keys.add(*ADMIN, Role.ADMINISTRATOR)
-    app = make_app(FakeQuestions(), keys=keys, started=lambda: True, **settings)  # type: ignore[arg-type]
+    questions = FakeQuestions()
+    questions.api_keys.add(*ADMIN, Role.ADMINISTRATOR)
+    app = make_app(questions, started=lambda: True, **settings)  # type: ignore[arg-type]
     transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=transport, base_url="http://broker/api/v5", auth=ADMIN)
 

@@ -19,6 +19,7 @@ from api.operations import shows
 from attrs import evolve
 
 from trio_broker.actors import backup_archive, data_backup
+from trio_broker.actors.data_backup import TABLE_SETS
 from trio_broker.config import Config, Layers, NodeConfig
 from trio_broker.errors import AskTimeout
 from trio_broker.protocol.packets import Properties
@@ -155,8 +156,8 @@ async def test_some_of_it_can_be_chosen(tmp_path: Path, autojump_clock: object) 
     async with running(with_dir(tmp_path)) as live:
         await fill(live)
         for body, roots, tables in (
-            ({}, {"alarm", "mqtt"}, {"banned", "builtin_retainer"}),
-            ({"root_keys": ["mqtt", "log"]}, {"mqtt"}, {"banned", "builtin_retainer"}),
+            ({}, {"alarm", "mqtt"}, set(TABLE_SETS)),
+            ({"root_keys": ["mqtt", "log"]}, {"mqtt"}, set(TABLE_SETS)),
             ({"root_keys": [], "table_sets": ["banned"]}, set(), {"banned"}),
             ({"table_sets": []}, {"alarm", "mqtt"}, set()),
         ):

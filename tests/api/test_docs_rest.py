@@ -6,6 +6,7 @@ In a `console` block a line that begins with `$ ` is a command, `> ` goes on wit
 prints; `...` stands for any text. JSON may be laid out as it reads best. The scene of every page: `c1` (user name `u1`,
 MQTT 5) is connected and subscribed to `t/#`; `c2` is away, its session is subscribed to `q/#` and has the messages
 `one` (`q/1`) and `two` (`q/2`) in its queue; `house/door` retains `open`. All of them were published by `c1`.
+`$PASSWORD` is that of the dashboard user `admin`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from trio_broker.testing.running import RunningBroker
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "reference" / "rest").glob("*.md"))
 KEY, SECRET = "docs-key", "docs-secret"
+PASSWORD = "docs-password-1"
 TIMEOUT = 120.0
 """Seconds: they end what would hang."""
 CODE, END = "\x1f", "\x1e"
@@ -94,7 +96,7 @@ async def scene(folder: Path) -> AsyncIterator[RunningBroker]:
     http = {"bind": "127.0.0.1:0"}
     async with open_broker(
         node={"data_dir": str(folder / "data")},
-        dashboard={"listeners": {"http": http}},
+        dashboard={"listeners": {"http": http}, "default_password": PASSWORD},
         api_key={"bootstrap_file": str(folder / "keys")},
     ) as running:
         async with running.client("c2", properties={"session_expiry_interval": 3600}) as c2:
@@ -123,6 +125,7 @@ async def run_page(page: Path, folder: Path) -> list[str]:
             "API": f"http://{running.api[0]}:{running.api[1]}/api/v5",
             "KEY": KEY,
             "SECRET": SECRET,
+            "PASSWORD": PASSWORD,
         }
         with trio.fail_after(TIMEOUT):
             done = await trio.run_process(

@@ -15,6 +15,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from trio_broker.api import connection
 from trio_broker.api.app import WebApp
+from trio_broker.api.http1 import Http1
 from trio_broker.api.server import serve
 from trio_broker.errors import ListenerError
 
@@ -136,7 +137,7 @@ async def test_a_fault_in_one_connection_harms_no_other(
         raise RuntimeError("broken")
 
     with monkeypatch.context() as patched:
-        patched.setattr(connection.Http1, "handle", fail)
+        patched.setattr(Http1, "handle", fail)
         assert await exchange(address, b"GET /status HTTP/1.1\r\nhost: x\r\n\r\n") == b""
     assert "a connection failed" in caplog.text
     assert (await web.get("/nodes")).status_code == 200

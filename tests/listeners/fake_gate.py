@@ -25,6 +25,7 @@ class EchoGate:
     sockets: list[socket.socket] = field(factory=list)
     broken: list[Exception] = field(factory=list)
     fault: Exception | None = None
+    rates: dict[str, tuple[float, float]] = field(factory=dict)
 
     def socket_accepted(self, sock: socket.socket, info: ConnectionInfo) -> None:
         assert not sock.getblocking()
@@ -46,6 +47,9 @@ class EchoGate:
 
     def drop_listener(self, listener: str) -> None:
         raise NotImplementedError("a listener never drops its connections itself")
+
+    async def use_rates(self, listener: str, messages_rate: float, bytes_rate: float) -> None:
+        self.rates[listener] = (messages_rate, bytes_rate)
 
 
 def listener_config(kind: str, **changes: Any) -> ListenerConfig:

@@ -18,7 +18,7 @@ from trio_broker.listeners.tls_context import build_context, common_name, distin
 
 
 def built(options: SslOptions) -> ssl.SSLContext:
-    return build_context("ssl:default", options, alpn="mqtt")
+    return build_context("listener ssl:default", options, alpn="mqtt")
 
 
 def complaint(options: SslOptions) -> str:
@@ -99,6 +99,15 @@ def test_a_folder_is_no_file(certificates: Certificates, tmp_path: Path) -> None
     assert "Is a directory" in complaint(certificates.server(certfile=str(tmp_path)))
 
 
+@pytest.mark.parametrize("option", ["certfile", "keyfile", "cacertfile"])
+def test_a_pipe_is_no_file(certificates: Certificates, option: str, tmp_path: Path) -> None:
+    """Nobody writes to it, so to open it would take for ever."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    message = complaint(certificates.server(verify="verify_peer", **{option: str(pipe)}))
+    assert message.endswith(f"ssl_options.{option} {str(pipe)!r}: it is no plain file")
+
+
 def test_a_key_of_another_certificate(certificates: Certificates, tmp_path: Path) -> None:
     trustme.CA().issue_cert("127.0.0.1").private_key_pem.write_to_path(str(tmp_path / "other.pem"))
     message = complaint(certificates.server(keyfile=str(tmp_path / "other.pem")))
@@ -137,10 +146,10 @@ def test_a_file_nobody_may_read(certificates: Certificates, tmp_path: Path, monk
     file.chmod(0)
     if os.geteuid() == 0:  # root may read everything: say what the system says to others
 
-        def refused(path: str, mode: str) -> object:
+        def refused(path: str, flags: int) -> object:
             raise PermissionError(13, "Permission denied", path)
 
-        monkeypatch.setattr("builtins.open", refused)
+        monkeypatch.setattr("os.open", refused)
     assert "Permission denied" in complaint(certificates.server(certfile=str(file), keyfile=str(file)))
 
 

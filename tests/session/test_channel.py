@@ -299,7 +299,7 @@ def test_not_authorized(level: int, qos: int) -> None:
     """5.0 is told, 3.x is not [3.1.1 3.3.5-2]; what is allowed goes on, in order."""
     asked: list[str] = []
 
-    def allowed(topic: str) -> bool:
+    def allowed(topic: str, qos: int, retain: bool, now: float) -> bool:
         asked.append(topic)
         return topic != "no"
 
@@ -440,7 +440,7 @@ def test_bridges_and_loops(level: int, bridge: bool, ignore_loop: bool, no_local
 @pytest.mark.parametrize("level", [3, 4, 5])
 def test_a_refused_filter(level: int) -> None:
     """3.1 has no code for it: nothing of that SUBSCRIBE is done and the connection ends."""
-    channel = make_channel(level=level, authorize_subscribe=lambda topic: topic != "no")
+    channel = make_channel(level=level, authorize_subscribe=lambda topic, qos, now: topic != "no")
     packet = Subscribe(1, [SubscribeFilter("yes"), SubscribeFilter("no")])
     if level == 3:
         code, step = refused(channel, packet)

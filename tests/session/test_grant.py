@@ -27,10 +27,10 @@ from trio_broker.session.subscribe import grant
     ],
 )
 def test_refused(topic_filter: str, limits: Limits, count: int, code: int) -> None:
-    def authorize(topic: str) -> bool:
+    def authorize(topic: str, qos: int, now: float) -> bool:
         return not topic.startswith("secret")
 
-    assert grant(SubscribeFilter(topic_filter), 0, limits, count, authorize) == code
+    assert grant(SubscribeFilter(topic_filter), 0, limits, count, authorize, 0.0) == code
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_granted(topic_filter: str, share_name: str | None, match_filter: str, a
     """[MQTT-3.2.2-10] QoS no higher than the server has."""
     limits = Limits(max_qos_allowed=allowed, max_topic_levels=2, max_subscriptions=2)
     asked = SubscribeFilter(topic_filter, 2, False, True, 1)
-    granted = grant(asked, 9, limits, 1, None)
+    granted = grant(asked, 9, limits, 1, None, 0.0)
     assert granted == Subscription(topic_filter, match_filter, share_name, allowed, False, True, 1, 9)
 
 
 @pytest.mark.parametrize("topic_filter", ["", "$share/g/", "$share//a", "$share/g+/a"])
 def test_malformed(topic_filter: str) -> None:
-    assert isinstance(grant(SubscribeFilter(topic_filter), 0, Limits(), 0, None), ReasonCode)
+    assert isinstance(grant(SubscribeFilter(topic_filter), 0, Limits(), 0, None, 0.0), ReasonCode)

@@ -62,12 +62,14 @@ def test_from_start_to_end(tmp_path: Path, notified: socket.socket, end: signal.
         assert notified.recv(100) == b"STOPPING=1"
         output, errors = process.communicate(timeout=NOBODY_WAITS_SO_LONG)
     assert process.returncode == 0, errors
-    key = re.fullmatch(r"API key \(shown only now\): (\w+):(\S+)\n", output)
-    assert key is not None
-    stored = (tmp_path / "data" / "api_keys.json").read_text(encoding="utf-8")
-    assert key[1] in stored
-    assert key[2] not in stored
-    assert key[2] not in errors
+    shown = r"API key \(shown only now\): (\w+):(\S+)\nDashboard user \(shown only now\): admin:(\S+)\n"
+    made = re.fullmatch(shown, output)
+    assert made is not None
+    stored = (tmp_path / "data" / "trio-broker.db").read_bytes()
+    assert made[1].encode() in stored
+    for secret in (made[2], made[3]):
+        assert secret.encode() not in stored
+        assert secret not in errors
     assert re.search(r"tcp:default: listening on 127\.0\.0\.1:\d+", errors)
     assert re.search(r"REST API on http://127\.0\.0\.1:\d+/api/v5", errors)
     assert not re.search(r"Traceback| ERROR ", errors)

@@ -9,23 +9,79 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 from scramp import ScramException, ScramMechanism  # type: ignore[import-untyped]
 
 from trio_broker.access.authentication import Challenge, Credentials, Verdict
 from trio_broker.protocol.reason_codes import ReasonCode
 
-__all__ = ["ScramAuthenticator"]
+__all__ = ["METHODS", "ScramAuthenticator", "ScramConversation", "ScramKeys", "ScramMethod"]
 
+METHODS: Final = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 REFUSED: Final = Verdict(ReasonCode.NOT_AUTHORIZED)
 SALT_SIZE: Final = 32
 FEWEST_ITERATIONS: Final = 4096  # RFC 7677, section 4
 
-# Salt, stored key, server key, iterations (RFC 5802, section 3).
-Keys = tuple[bytes, bytes, bytes, int]
+
+@frozen
+class ScramKeys:
+    """What RFC 5802 (section 3) derives of a password."""
+
+    salt: bytes = field(repr=False)
+    stored_key: bytes = field(repr=False)
+    server_key: bytes = field(repr=False)
+    iterations: int
+
+    def kept(self) -> list[Any]:
+        """For the store: base64, and a number."""
+        return [*(b64encode(key).decode() for key in (self.salt, self.stored_key, self.server_key)), self.iterations]
+
+    @classmethod
+    def read(cls, salt: str, stored_key: str, server_key: str, iterations: int) -> ScramKeys:
+        """What was `kept`. Raises TypeError, ValueError."""
+        if type(iterations) is not int or iterations < 1:
+            raise ValueError("iterations is a number from 1 on")
+        raw_salt, raw_stored, raw_server = (b64decode(key, validate=True) for key in (salt, stored_key, server_key))
+        if not (raw_salt and raw_stored and raw_server):
+            raise ValueError("a salt or a key is empty")
+        return cls(raw_salt, raw_stored, raw_server, iterations)
+
+
+class ScramMethod:
+    """`name` is one of `METHODS`. Raises ValueError for another one, or fewer iterations than the RFC allows."""
+
+    def __init__(self, name: str, iterations: int = FEWEST_ITERATIONS) -> None:
+        if name not in METHODS:
+            raise ValueError(f"there is no authentication method {name!r}: SCRAM-SHA-256 or SCRAM-SHA-512")
+        if iterations < FEWEST_ITERATIONS:
+            raise ValueError(f"{iterations} iterations: at least {FEWEST_ITERATIONS} are asked for")
+        self.name = name
+        self.iterations = iterations
+        self.mechanism: Any = ScramMechanism(name)
+        self._key_size = hashlib.new(name.removeprefix("SCRAM-").replace("-", "")).digest_size
+        self._secret = secrets.token_bytes(32)
+
+    def keys(self, password: str) -> ScramKeys:
+        """New ones; takes some milliseconds, more with more iterations. ValueError for what SASLprep forbids."""
+        salt = secrets.token_bytes(SALT_SIZE)
+        try:
+            return ScramKeys(*self.mechanism.make_auth_info(password, iteration_count=self.iterations, salt=salt))
+        except ScramException as error:
+            raise ValueError(str(error)) from None
+
+    def decoy(self, name: str) -> ScramKeys:
+        """For who is unknown: keys that never fit, with the same salt each time."""
+        salt = hmac.digest(self._secret, name.encode("utf-8", "surrogatepass"), "sha512")
+        size = self._key_size
+        return ScramKeys(salt[:SALT_SIZE], secrets.token_bytes(size), secrets.token_bytes(size), self.iterations)
+
+    def fits(self, keys: ScramKeys) -> bool:
+        """Are these of this method?"""
+        return len(keys.stored_key) == len(keys.server_key) == self._key_size
 
 
 class ScramAuthenticator:
@@ -44,53 +100,44 @@ class ScramAuthenticator:
         iterations: int = 4096,
         superusers: frozenset[str] = frozenset(),
     ) -> None:
-        if method not in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
-            raise ValueError(f"there is no authentication method {method!r}: SCRAM-SHA-256 or SCRAM-SHA-512")
+        self._method = ScramMethod(method, iterations)
         self.method = method
         self.iterations = iterations
         self.superusers = superusers
-        self._mechanism: Any = ScramMechanism(method)
-        if iterations < FEWEST_ITERATIONS:
-            raise ValueError(f"{iterations} iterations: at least {FEWEST_ITERATIONS} are asked for")
-        self._keys: dict[str, Keys] = {}
-        self._secret = secrets.token_bytes(32)
+        self._keys: dict[str, ScramKeys] = {}
         for name, password in passwords.items():
             self.set_password(name, password)
 
     def set_password(self, name: str, password: str) -> None:
         """Add a user or change the password; takes some milliseconds."""
         try:
-            salt = secrets.token_bytes(SALT_SIZE)
-            self._keys[name] = self._mechanism.make_auth_info(password, iteration_count=self.iterations, salt=salt)
-        except ScramException as error:
+            self._keys[name] = self._method.keys(password)
+        except ValueError as error:
             raise ValueError(f"user {name!r}: {error}") from error
 
     def forget(self, name: str) -> None:
         """Remove a user. KeyError when there is none."""
         del self._keys[name]
 
-    def begin(self, credentials: Credentials) -> _ScramConversation:
-        return _ScramConversation(self)
+    def begin(self, credentials: Credentials) -> ScramConversation:
+        return ScramConversation(self._method, self._keys.get, self._let_in)
 
-    def keys_of(self, name: str) -> Keys:
-        """Those of a user; for who is unknown, some that never fit, and the same ones each time."""
-        known = self._keys.get(name)
-        if known is not None:
-            return known
-        salt = hmac.digest(self._secret, name.encode("utf-8", "surrogatepass"), "sha512")
-        size = hashlib.new(self.method.removeprefix("SCRAM-").replace("-", "")).digest_size
-        return salt[:SALT_SIZE], secrets.token_bytes(size), secrets.token_bytes(size), self.iterations
-
-    def is_known(self, name: str) -> bool:
-        return name in self._keys
+    def _let_in(self, name: str, data: bytes) -> Verdict:
+        return Verdict(superuser=name in self.superusers, username=name, data=data)
 
 
 @define(eq=False)
-class _ScramConversation:
-    """Client first, server first, client final, server final."""
+class ScramConversation:
+    """Client first, server first, client final, server final.
 
-    authenticator: ScramAuthenticator
+    `keys_of` knows the users, as they are now; `let_in` makes the verdict of who has shown to be one.
+    """
+
+    method: ScramMethod
+    keys_of: Callable[[str], ScramKeys | None]
+    let_in: Callable[[str, bytes], Verdict]
     name: str = ""
+    _keys: ScramKeys | None = field(default=None, repr=False)
     _server: Any = field(default=None, repr=False)
     _has_sent: bool = False
 
@@ -107,7 +154,7 @@ class _ScramConversation:
             return REFUSED
 
     def _first(self, text: str) -> Challenge:
-        self._server = self.authenticator._mechanism.make_server(self._keys_of)
+        self._server = self.method.mechanism.make_server(self._keys_of)
         self._server.set_client_first(text)
         self._has_sent = True
         return Challenge(self._server.get_server_first().encode())
@@ -115,10 +162,12 @@ class _ScramConversation:
     def _final(self, text: str) -> Verdict:
         self._server.set_client_final(text)
         final = self._server.get_server_final().encode()
-        if not self.authenticator.is_known(self.name):
-            return REFUSED  # removed since the exchange began
-        return Verdict(superuser=self.name in self.authenticator.superusers, username=self.name, data=final)
+        if self._keys is None or self.keys_of(self.name) != self._keys:
+            return REFUSED  # removed or changed since the exchange began
+        return self.let_in(self.name, final)
 
-    def _keys_of(self, name: str) -> Keys:
+    def _keys_of(self, name: str) -> tuple[bytes, bytes, bytes, int]:
         self.name = name
-        return self.authenticator.keys_of(name)
+        self._keys = self.keys_of(name)
+        keys = self._keys or self.method.decoy(name)
+        return keys.salt, keys.stored_key, keys.server_key, keys.iterations

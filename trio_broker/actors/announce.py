@@ -52,6 +52,8 @@ def announce_disconnected(actor: SessionActor, reason_code: int, reason: str) ->
     core.meter.client_disconnected += 1
     core.meter.count_disconnected(reason_code)
     core.meter.move_gauge("live_connections", -1)
+    if core.flapping.enabled and actor.peer is not None:
+        core.flapping.disconnected(actor.client_id, actor.peer.peer_host)
     if core.sys_topics is not None:
         core.sys_topics.disconnected(actor, reason)
     if core.hooks.disconnected:

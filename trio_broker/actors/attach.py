@@ -10,8 +10,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from trio_broker.access.authorization import cached
 from trio_broker.actors.announce import announce_connected
+from trio_broker.actors.authorizing import authorize
+from trio_broker.actors.expiry import expire_later
 from trio_broker.actors.journal import SessionJournal
 from trio_broker.actors.messages import Attach, Online
 from trio_broker.actors.on_demand import Rest
@@ -65,6 +66,7 @@ def attach(actor: SessionActor, item: Attach) -> Rest | None:
         core.manager.again(item)
         return None
     actor.cancel_timers()
+    actor.verdict = item.verdict
     actor.will = connect.will  # a new connection ends the delay of an old will [MQTT-3.1.3-9]
     actor.generation += 1
     now = core.clock.now()
@@ -123,10 +125,9 @@ def _welcome(actor: SessionActor, item: Attach, agreed: Terms, present: bool) ->
         actor.origin,
         actor,
         connection,
-        cached(core.authorizer, actor.origin, "publish"),
-        cached(core.authorizer, actor.origin, "subscribe"),
-        core.topic_rewrite.rewrite_filter,
+        rewrite=core.topic_rewrite.rewrite_filter,
     )
+    authorize(actor, connection, channel)
     frame = connack_frame(connect, agreed, session.limits, present, item.verdict.data)
     if frame is None or connection.over:
         if frame is None:
@@ -152,6 +153,7 @@ def _welcome(actor: SessionActor, item: Attach, agreed: Terms, present: bool) ->
         change = core.auto_subscribe.change(actor, connection)
         if change is not None:
             step.routed.append(change)
+    expire_later(connection, item.verdict)
     connection.attached(channel, actor, step)
     actor.open = True  # what the client sent ahead may be for itself
     core.hand_on(step)

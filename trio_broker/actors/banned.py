@@ -13,12 +13,12 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import trio
 from attrs import asdict, define
 
+from trio_broker.access.addresses import Address, Network, plain_address, plain_network
 from trio_broker.actors.messages import AskActorsNamed, Kick
 from trio_broker.actors.search import of_manager, of_session
 from trio_broker.errors import ActorGone, TrioBrokerError
@@ -40,9 +40,6 @@ STRIDE: Final = 256
 
 BanKind = Literal["clientid", "username", "peerhost", "clientid_re", "username_re", "peerhost_net"]
 KINDS: Final[tuple[str, ...]] = get_args(BanKind)
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 
 @define(frozen=True)
@@ -73,36 +70,19 @@ class AlreadyBanned(TrioBrokerError):
 def canonical(kind: str, who: str) -> str:
     """The one form of an address or network; anything else stays. Raises ValueError for what is none of its kind."""
     if kind == "peerhost":
-        return str(_plain_address(ip_address(who)))
+        return str(plain_address(who))
     if kind == "peerhost_net":
-        return str(_plain_network(who))
+        return str(plain_network(who))
     if kind.endswith("_re"):
         Pattern(who)
     return who
-
-
-def _plain_address(address: Address) -> Address:
-    """Without zone, and as IPv4 where it is one in IPv6 [RFC 4291 section 2.5.5.2]."""
-    if isinstance(address, IPv6Address):
-        return address.ipv4_mapped or IPv6Address(int(address))
-    return address
-
-
-def _plain_network(text: str) -> Network:
-    """Bits behind the prefix do not matter."""
-    network = ip_network(text, strict=False)
-    if isinstance(network, IPv6Network) and network.prefixlen >= 96:
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return IPv4Network((int(mapped), network.prefixlen - 96))
-    return network
 
 
 @lru_cache(maxsize=4096)
 def _address(peer_host: str) -> Address | None:
     """Of a peer; None for one without: in memory, or over a Unix socket."""
     try:
-        return _plain_address(ip_address(peer_host))
+        return plain_address(peer_host)
     except ValueError:
         return None
 
@@ -171,6 +151,10 @@ class Banned:
             await self._kick([ban.who for ban in bans if ban.kind == "clientid"])
         await self._core.durable()
 
+    def note(self, ban: Ban) -> None:
+        """In force at once, for the next CONNECT; it takes the place of one that is there, and nobody waits for it."""
+        self._replace(ban)
+
     async def delete(self, kind: str, who: str) -> bool:
         """False when there is none. Returns when it is durable."""
         if not self._take_out((kind, who)):
@@ -215,7 +199,7 @@ class Banned:
         if ban.kind.endswith("_re"):
             self._rules[ban.key] = Pattern(ban.who)
         elif ban.kind == "peerhost_net":
-            self._rules[ban.key] = _plain_network(ban.who)
+            self._rules[ban.key] = plain_network(ban.who)
         self.all[ban.key] = ban
         if ban.until is not None:
             self._ends[ban.key] = ban.until

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trio_broker.actors.authorizing import find_out
 from trio_broker.actors.exchange import exchanged, reauthenticate
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import Detached
@@ -32,8 +33,10 @@ from trio_broker.session.session import Session
 from trio_broker.store.ticket import DONE
 
 if TYPE_CHECKING:
+    from trio_broker.access.authorization import Decisions
     from trio_broker.actors.core import Core
     from trio_broker.actors.exchange import Exchange
+    from trio_broker.actors.expiry import Expiry
     from trio_broker.actors.journal import SessionJournal
     from trio_broker.actors.session_actor import SessionActor
     from trio_broker.actors.timers import Timer
@@ -67,11 +70,13 @@ class Connection(ABC):
         "client_id",
         "connect",
         "core",
+        "decisions",
         "decoder",
         "early",
         "early_sent",
         "ended",
         "exchange",
+        "expiry",
         "gone",
         "held",
         "info",
@@ -99,7 +104,9 @@ class Connection(ABC):
         self.works = False  # a long request is under way
         self.early = self.early_sent = 0  # bytes that came and went before the session was there
         self.ended: tuple[int, str, int | None] | None = None  # what `Detached` says of it
+        self.decisions: Decisions | None = None  # None: it may do everything
         self.exchange: Exchange | None = None  # while there is an enhanced authentication
+        self.expiry: Expiry | None = None  # where what let it in holds for a time
         self.gone: str | None = None  # how the peer went away while its CONNECT was looked at
         now = core.clock.now()
         self.limit: RateLimit | None = None
@@ -222,7 +229,7 @@ class Connection(ABC):
                 actor.tell_drained(self)
             if session.mqueue.tail is not None:
                 actor.fetch()
-        if channel.long is not None and not self.works:
+        if (channel.long is not None or channel.undecided) and not self.works:
             self.works = True
             self.pause()
             self.core.sessions_nursery.start_soon(self._work_on, channel)
@@ -234,10 +241,15 @@ class Connection(ABC):
             self.fail(error.reason_code, error.message)
 
     async def _work_on(self, channel: Channel) -> None:
-        """A part of a long request a turn; meanwhile nothing is read from the peer."""
+        """A part of a long request a turn, or what has to be asked first; meanwhile nothing is read from the peer."""
         core = self.core
-        while channel.long is not None and not self.over:
-            await trio.lowlevel.checkpoint()
+        while (channel.long is not None or channel.undecided) and not self.over:
+            try:
+                await trio.lowlevel.checkpoint()  # others have their turn, also where nobody has to be waited for
+                if channel.undecided:
+                    await find_out(self, channel)
+            except Exception as error:  # noqa: BLE001 - as below
+                self.crash(error)
             if core.is_behind:
                 await core.room()
             if self.over:
@@ -255,7 +267,12 @@ class Connection(ABC):
                 self.trace.led_to(step)
             core.hand_on(step)
         self.works = False
+        if self.decisions is not None:
+            self.decisions.answers.clear()
+        self.last_packet_at = max(self.last_packet_at, core.clock.now())  # nothing was read until now
         self.resume_unless_held()
+        if self.gone is not None:
+            self.lost(self.gone)
 
     def _first(self, packets: list[Packet], step: Step) -> None:
         """The first packets of the peer: a CONNECT, and what it sends ahead of the answer [MQTT-3.1.0-1]."""
@@ -321,7 +338,7 @@ class Connection(ABC):
         self.handle(held or [], step)
         if self.trace is not None:
             self.trace.led_to(step)
-        if self.gone is not None:
+        if self.gone is not None and not self.works:
             self.lost(self.gone)
 
     # -- writing ------------------------------------------------------------------------------------------------
@@ -409,6 +426,8 @@ class Connection(ABC):
             self.gone = reason
             self.pause()
             return
+        if self.gone is not None and self.works:
+            return  # the same: it ends when that is done
         if self.connect is None:
             self._stranger_left(reason)
         elif log.isEnabledFor(logging.INFO):
@@ -461,6 +480,9 @@ class Connection(ABC):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None
         self.info.ended()
 
     def _tell_actor(self, message: Detached) -> None:
@@ -484,6 +506,7 @@ class Connection(ABC):
         timeout = self.core.limits.idle_timeout
         if self.connect is not None:
             # It did its part; we have not decided about it yet.
+            timeout += self.core.authentication.patience
             self.timer = self.core.timers.at(self.core.clock.now() + timeout, self._decision_timeout)
             return
         self.core.meter.connections_refused += 1
@@ -520,7 +543,7 @@ class Connection(ABC):
             return
         seconds = channel.terms.keep_alive * self.core.limits.keepalive_multiplier
         now = self.core.clock.now()
-        if self.is_congested or (self.limit is not None and self.limit.is_pausing):
+        if self.works or self.is_congested or (self.limit is not None and self.limit.is_pausing):
             self.last_packet_at = now  # it may have said something that we have not read
         if now - self.last_packet_at >= seconds:  # [MQTT-3.1.2-22]
             self.fail(ReasonCode.KEEP_ALIVE_TIMEOUT, f"no packet for {seconds:g} s")

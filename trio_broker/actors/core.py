@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_broker.access.authentication import AuthenticationChain
-from trio_broker.access.authorization import Authorizer
+from trio_broker.access.authorization import Authorization, Authorizer
 from trio_broker.actors.actor import DEFAULT_ASK_TIMEOUT
 from trio_broker.actors.alarms import STORE_FAILURE, Alarms
 from trio_broker.actors.clock import Clock
 from trio_broker.actors.documents import Documents
+from trio_broker.actors.expiry import clock_was_set
 from trio_broker.actors.hooks import Hooks
 from trio_broker.actors.interceptors import Interceptors
 from trio_broker.actors.messages import ClockSet
@@ -35,11 +36,18 @@ from trio_broker.store.store import Store
 
 if TYPE_CHECKING:
     from trio_broker.actors.acknowledger import Acknowledger
+    from trio_broker.actors.api_keys import ApiKeys
+    from trio_broker.actors.authn.chain import Authenticators
+    from trio_broker.actors.authn.user_tables import AuthnUsers
+    from trio_broker.actors.authz.sources import AuthorizationSources
     from trio_broker.actors.auto_subscribe import AutoSubscribe
     from trio_broker.actors.banned import Banned
     from trio_broker.actors.connection import Connection
+    from trio_broker.actors.dashboard_users import DashboardUsers
     from trio_broker.actors.delayed import Delayed
     from trio_broker.actors.door import Door
+    from trio_broker.actors.expiry import Expiry
+    from trio_broker.actors.flapping import Flapping
     from trio_broker.actors.local_subscriber import LocalSubscriber
     from trio_broker.actors.memory_guard import MemoryGuard
     from trio_broker.actors.metrics import MetricsCollector
@@ -63,7 +71,13 @@ class Core:
     manager: SessionManager
     metrics: MetricsCollector
     monitor: Monitor
+    api_keys: ApiKeys
+    dashboard_users: DashboardUsers
+    authn_users: AuthnUsers
+    authenticators: Authenticators
+    authorization_sources: AuthorizationSources
     banned: Banned
+    flapping: Flapping
     topic_rewrite: TopicRewrite
     auto_subscribe: AutoSubscribe
     delayed: Delayed
@@ -95,7 +109,6 @@ class Core:
         self.node_name = node_name
         self.limits = limits
         self.authentication = authentication
-        self.authorizer = authorizer
         self.store = store
         self.fabric: Fabric = LocalFabric(NodeId(node_name))
         self.hooks = hooks
@@ -107,6 +120,7 @@ class Core:
         self.interceptors = Interceptors(self)
         self.timers = Timers()
         self.meter = Meter()
+        self.authorization = Authorization(self.meter, authorizer)
         self.alarms = Alarms(self.clock, settings.config.alarm, documents, self._publish_alarm, node_name)
         self.sessions_nursery = sessions_nursery
         self.traces = Traces(self)
@@ -114,6 +128,7 @@ class Core:
         self.poller = None
         self.sys_topics = None
         self.subscribers: set[LocalSubscriber] = set()
+        self.expiries: set[Expiry] = set()
         self.next_message_id = 0
         self.reading = False
         self._ended: list[Connection] = []
@@ -196,6 +211,7 @@ class Core:
         self.delayed.clock_was_set()
         self.banned.clock_was_set()
         self.slow_subscriptions.clock_was_set()
+        clock_was_set(self)
         if self.store.keeps:
             self.manager.tell_always(ClockSet())
 

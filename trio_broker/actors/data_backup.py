@@ -23,6 +23,8 @@ from attrs import define
 
 from trio_broker.actors import backup_archive as archive
 from trio_broker.actors import backup_tables as tables
+from trio_broker.actors.authn import backup_rows as users
+from trio_broker.actors.authz import backup as access_rules
 from trio_broker.actors.backup_archive import FORMAT, VERSION, ArchiveError, Contents, read_archive, save, write_archive
 from trio_broker.actors.settings import roots
 from trio_broker.errors import TrioBrokerError
@@ -59,8 +61,11 @@ class TableSet:
 
 
 TABLE_SETS: Final[dict[str, TableSet]] = {
+    "builtin_authz": TableSet(access_rules.rules, access_rules.read_rules, access_rules.take_rules),
     "banned": TableSet(tables.bans, tables.read_ban, tables.take_bans),
     "builtin_retainer": TableSet(tables.retained, tables.read_retained, tables.take_retained),
+    "builtin_authn": TableSet(users.password_users, users.read_password_user, users.take_password_users),
+    "builtin_authn_scram": TableSet(users.scram_users, users.read_scram_user, users.take_scram_users),
 }
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import trio
 from attrs import define
 
-from trio_broker.access.authorization import Action, Authorizer
 from trio_broker.actors.messages import After
+from trio_broker.protocol.delayed_topic import PREFIX, parse_delayed
 from trio_broker.protocol.message import Message, Origin, Run
 from trio_broker.protocol.packets import NO_PROPERTIES, Properties
 from trio_broker.routing.routing_table import Plan
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_broker.delayed")
 
-PREFIX: Final = "$delayed/"
 KIND: Final = "delayed"
 MAX_INTERVAL: Final = 4_294_967
 """Seconds; a larger number is a time in seconds since the epoch."""
@@ -47,31 +46,6 @@ FAILING: Final = 1.0
 """The same for a store that cannot be written."""
 TELL_EVERY: Final = 10.0
 """Seconds between two lines about messages that were dropped."""
-
-
-def parse_delayed(topic_name: str) -> tuple[int, str] | None:
-    """`$delayed/15/a/b` as (15, "a/b"); None for what is not of this form, and for a delay within a delay."""
-    number, _, rest = topic_name.removeprefix(PREFIX).partition("/")
-    if not rest or not (number.isascii() and number.isdigit()) or len(number) > 20 or rest.startswith(PREFIX):
-        return None
-    return int(number), rest
-
-
-@define(frozen=True)
-class Undelayed:
-    """Asks `authorizer` about the topic that a delayed message is for."""
-
-    authorizer: Authorizer
-
-    def authorize(self, client: Origin, action: Action, topic: str) -> bool:
-        if action == "publish" and topic.startswith(PREFIX) and (parsed := parse_delayed(topic)) is not None:
-            topic = parsed[1]
-        return self.authorizer.authorize(client, action, topic)
-
-
-def undelayed(authorizer: Authorizer | None) -> Authorizer | None:
-    """A rule about a topic holds for `$delayed/N/` before it, too."""
-    return None if authorizer is None else Undelayed(authorizer)
 
 
 @define(frozen=True)

@@ -13,6 +13,7 @@ import trio
 
 from trio_broker.actors.connection import Connection
 from trio_broker.actors.gate import ConnectionInfo
+from trio_broker.actors.rate_limit import use_rates
 from trio_broker.actors.socket_connection import SocketConnection
 from trio_broker.actors.stream_connection import StreamConnection
 from trio_broker.protocol.reason_codes import ReasonCode
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from trio_broker.actors.core import Core
 
 log = logging.getLogger("trio_broker.connection")
+
+# Connections that are given other rates before others have their turn.
+STRIDE = 256
 
 
 class Door:
@@ -77,6 +81,12 @@ class Door:
     def drop_listener(self, listener: str) -> None:
         for connection in list(self._connections.get(listener, ())):
             connection.fail(ReasonCode.ADMINISTRATIVE_ACTION, "its listener was stopped")
+
+    async def use_rates(self, listener: str, messages_rate: float, bytes_rate: float) -> None:
+        for number, connection in enumerate(list(self._connections.get(listener, ())), 1):
+            use_rates(connection, messages_rate, bytes_rate)
+            if number % STRIDE == 0:
+                await trio.lowlevel.checkpoint()
 
     def close_strangers(self) -> None:
         """The broker ends: connections without a session have nothing to wait for."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_broker.access.authentication import Challenge, Credentials, EnhancedAuthenticator, Verdict
+from trio_broker.actors.authorizing import authorize
+from trio_broker.actors.expiry import expire_later
 from trio_broker.errors import ProtocolError
 from trio_broker.protocol.encode import strip_to_fit
 from trio_broker.protocol.packets import MQTT5, Auth, Connect, Disconnect, Packet, Properties
@@ -153,8 +155,11 @@ def reauthenticate(connection: Connection, packet: Auth) -> None:
         raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"AUTH 0x{packet.reason_code:02X} out of turn")
     if method is None or method != connection.channel.terms.authentication_method:
         raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "AUTH with another method than CONNECT")
+    authenticator = core.authentication.enhanced.get(method)
+    if authenticator is None:
+        raise ProtocolError(ReasonCode.NOT_AUTHORIZED, f"there is no authentication method {method!r} any more")
     credentials = credentials_of(connection, connection.connect, connection.client_id)
-    exchange = connection.exchange = Exchange(connection, core.authentication.enhanced[method], credentials)
+    exchange = connection.exchange = Exchange(connection, authenticator, credentials)
     core.sessions_nursery.start_soon(_again, exchange, packet.properties.get("authentication_data"))
 
 
@@ -168,8 +173,20 @@ async def _again(exchange: Exchange, data: bytes | None) -> None:
     if verdict.accepted:
         assert connection.connect is not None
         if verdict.username in (None, connection.connect.username):
-            if not exchange.send(ReasonCode.SUCCESS, verdict.data):
+            if exchange.send(ReasonCode.SUCCESS, verdict.data):
+                _renew(connection, verdict)
+            else:
                 connection.fail(ReasonCode.PACKET_TOO_LARGE, "AUTH does not fit into its maximum packet size")
             return
         log.warning("%s authenticated itself as another user", connection.name)
     connection.fail(ReasonCode.NOT_AUTHORIZED, "re-authentication failed")  # [MQTT-4.12.1-2]
+
+
+def _renew(connection: Connection, verdict: Verdict) -> None:
+    """From now on the client has the rights of this verdict, for as long as it says."""
+    actor, channel = connection.actor, connection.channel
+    if actor is None or channel is None:
+        return
+    actor.verdict = verdict
+    authorize(actor, connection, channel)
+    expire_later(connection, verdict)

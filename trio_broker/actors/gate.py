@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import socket
+from base64 import b64encode
 from collections.abc import Callable
+from hashlib import md5
 from typing import Protocol
 
 import trio
@@ -27,13 +29,33 @@ class ConnectionInfo:
     peer_port: int = 0
     certificate_common_name: str | None = None
     certificate_distinguished_name: str | None = None
-    enable_authn: bool = True
+    certificate: Callable[[], bytes | None] | None = field(default=None, repr=False)
+    """Gives the peer's certificate (DER); only until its CONNECT has been looked at."""
+    enable_authn: bool | str = True
+    """"quick_deny_anonymous": who gives no user name is not even looked at."""
     mountpoint: str = ""
     high_watermark: int = 1_048_576  # bytes the broker keeps for a peer that does not read
     messages_rate: float = math.inf  # messages and bytes a second that are read from the peer
     bytes_rate: float = math.inf
     send_timeout: float = 15.0  # seconds; a peer that takes nothing for so long is cut
     ended: Callable[[], None] = field(default=_nothing, repr=False)
+
+    def of_certificate(self, part: str) -> str | None:
+        """What `mqtt.peer_cert_as_username` names, where there is a certificate: cn, dn, or all of it in one form.
+
+        EMQX's forms: `pem` is the certificate (DER) in base64 without line breaks, `md5` its digest in hexadecimal
+        digits. `crt` is hexadecimal too, since a user name is text.
+        """
+        if part == "cn":
+            return self.certificate_common_name
+        if part == "dn":
+            return self.certificate_distinguished_name
+        certificate = None if part == "disabled" or self.certificate is None else self.certificate()
+        if not certificate:
+            return None
+        if part == "pem":
+            return b64encode(certificate).decode()
+        return certificate.hex() if part == "crt" else md5(certificate, usedforsecurity=False).hexdigest()
 
 
 class Gate(Protocol):
@@ -50,3 +72,6 @@ class Gate(Protocol):
 
     def drop_listener(self, listener: str) -> None:
         """End every connection that came in through this listener (reason 0x98 for 5.0)."""
+
+    async def use_rates(self, listener: str, messages_rate: float, bytes_rate: float) -> None:
+        """Go by these rates on every connection that came in through this listener."""

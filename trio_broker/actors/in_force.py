@@ -80,4 +80,5 @@ def follow(core: Core) -> None:
     watch("sysmon", sysmon)
     watch("retainer", lambda before, after: core.retainer.use(after.retainer))
     watch("sys_topics", lambda before, after: core.system_topics.use(after.sys_topics))
+    watch("flapping_detect", lambda before, after: core.flapping.use(after.flapping_detect))
     watch("alarm", lambda before, after: core.alarms.use(after.alarm))

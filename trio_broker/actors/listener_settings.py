@@ -36,6 +36,7 @@ class ListenerKeeper(Protocol):
 
     async def start(self, identifier: str) -> None: ...
     async def restart(self, identifier: str) -> None: ...
+    async def reload(self, identifier: str) -> None: ...
 
 
 class NoSuchListener(TrioBrokerError):
@@ -74,12 +75,13 @@ class ListenerSettings:
             await self._change(kind, name, kept)
 
     async def update(self, kind: str, name: str, options: Mapping[str, Any]) -> None:
-        """Change what is named in `options`. Raises NoSuchListener."""
+        """Change what is named in `options`, and read the files of its certificate again. Raises NoSuchListener."""
         async with self._lock:
             self._found(kind, name)
             options = self._as_sent_back(f"{kind}:{name}", options)
             self._checked(kind, name, options)
             await self._change(kind, name, await self._files.keep(kind, name, options))
+            await self._keeper.reload(f"{kind}:{name}")
 
     async def delete(self, kind: str, name: str) -> None:
         """Close it with all its connections, and forget it. Raises NoSuchListener."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from trio_broker.access.asking import Request
 from trio_broker.actors import search
 from trio_broker.actors.data_backup import DataBackup
 from trio_broker.actors.listener_settings import ListenerKeeper, ListenerSettings
@@ -18,6 +19,7 @@ from trio_broker.actors.messages import (
     AskActor,
     AskActorPage,
     AskActorsNamed,
+    AskDecisions,
     AskInfo,
     AskMetrics,
     AskQueue,
@@ -77,6 +79,11 @@ class Management:
         self.traces = core.traces
         self.monitor = core.monitor
         self.data_backup = DataBackup(core)
+        self.api_keys = core.api_keys
+        self.dashboard_users = core.dashboard_users
+        self.authenticators = core.authenticators
+        self.authn_users = core.authn_users
+        self.authorization_sources = core.authorization_sources
         self.banned = core.banned
         self.delayed = core.delayed
         self.topic_metrics = core.topic_metrics
@@ -172,6 +179,13 @@ class Management:
         for question in waiting:
             with suppress(ActorGone):
                 await answer_of(question, "a session")
+
+    async def client_decisions(self, client_id: str) -> list[tuple[Request, bool, int]] | None:
+        rows: list[tuple[Request, bool, int]] | None = await self._ask(client_id, AskDecisions())
+        return rows
+
+    async def forget_client_decisions(self, client_id: str) -> bool:
+        return await self._ask(client_id, AskDecisions(forget=True)) is not None
 
     async def client_subscriptions(self, client_id: str) -> list[Subscription] | None:
         subscriptions: list[Subscription] | None = await self._ask(client_id, AskSubscriptions())

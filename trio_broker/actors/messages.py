@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from trio_broker.access.asking import Request
 from trio_broker.access.authentication import Verdict
 from trio_broker.actors.actor import A, Question
 from trio_broker.actors.questions import RetainedRow, Runtime
@@ -122,6 +123,17 @@ class AskQueue(Question[QueuePage]):
 
 class Kick(Question[bool]):
     """End the connection and the session."""
+
+
+class AskDecisions(Question[list[tuple[Request, bool, int]]]):
+    """What is kept of authorization for the connection there is: what was asked, the answer, when (wall clock, ms)."""
+
+    __slots__ = ("forget",)
+
+    def __init__(self, forget: bool = False) -> None:
+        """`forget`: afterwards nothing is kept."""
+        super().__init__()
+        self.forget = forget
 
 
 class AskSubscriptions(Question[list[Subscription]]):

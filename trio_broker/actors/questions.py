@@ -16,7 +16,13 @@ from trio_broker.routing.subscription import Subscription
 from trio_broker.session.info import QueuePage, SessionInfo
 
 if TYPE_CHECKING:
+    from trio_broker.access.asking import Request
+    from trio_broker.actors.api_keys import ApiKeys
+    from trio_broker.actors.authn.chain import Authenticators
+    from trio_broker.actors.authn.user_tables import AuthnUsers
+    from trio_broker.actors.authz.sources import AuthorizationSources
     from trio_broker.actors.banned import Banned
+    from trio_broker.actors.dashboard_users import DashboardUsers
     from trio_broker.actors.data_backup import DataBackup
     from trio_broker.actors.delayed import Delayed
     from trio_broker.actors.listener_settings import ListenerSettings
@@ -175,6 +181,11 @@ class Questions(Protocol):
     traces: Traces
     monitor: Monitor
     data_backup: DataBackup
+    api_keys: ApiKeys
+    dashboard_users: DashboardUsers
+    authenticators: Authenticators
+    authn_users: AuthnUsers
+    authorization_sources: AuthorizationSources
     banned: Banned
     delayed: Delayed
     topic_metrics: TopicMetrics
@@ -205,6 +216,12 @@ class Questions(Protocol):
 
     async def kick_all(self, client_ids: Sequence[str]) -> None:
         """The same for many; those there are not do not matter."""
+
+    async def client_decisions(self, client_id: str) -> list[tuple[Request, bool, int]] | None:
+        """What is kept for it of authorization: what was asked, the answer, and when (milliseconds since the epoch)."""
+
+    async def forget_client_decisions(self, client_id: str) -> bool:
+        """False: no such client."""
 
     async def client_subscriptions(self, client_id: str) -> list[Subscription] | None: ...
     async def mqueue_messages(self, client_id: str, after: int | None, limit: int) -> QueuePage | None:

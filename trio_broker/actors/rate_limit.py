@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
     from trio_broker.actors.timers import Timer
 
-__all__ = ["Bucket", "RateLimit"]
+__all__ = ["Bucket", "RateLimit", "use_rates"]
 
 
 @define
@@ -83,3 +83,19 @@ class RateLimit:
         self._timer = None
         self.is_pausing = False
         self.connection.resume_unless_held()
+
+
+def use_rates(connection: Connection, messages_rate: float, bytes_rate: float) -> None:
+    """Other rates for a connection that there is; a pause by the old ones is over."""
+    if connection.over:
+        return
+    old = connection.limit
+    connection.limit = None
+    connection.info.messages_rate, connection.info.bytes_rate = messages_rate, bytes_rate
+    if messages_rate < math.inf or bytes_rate < math.inf:
+        connection.limit = RateLimit(connection, messages_rate, bytes_rate, connection.core.clock.now())
+        connection.limit.attached()
+    if old is not None:
+        old.end()
+        if old.is_pausing:
+            connection.resume_unless_held()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trio_broker.actors.authorizing import will_to_keep
 from trio_broker.actors.journal import SessionJournal
 from trio_broker.actors.messages import ExpiryDue, WillDue
 from trio_broker.protocol.message import Origin
@@ -32,7 +33,7 @@ def remember(actor: SessionActor) -> None:
             session.expiry_interval,
             actor.connection is not None,
             actor.expires_at,
-            actor.will,
+            will_to_keep(actor),
             actor.will_at,
             actor.disconnected_at,
             "" if actor.claim is None else actor.claim.token,

@@ -16,11 +16,13 @@ import trio
 from trio_broker.actors.actor import Fault, Question
 from trio_broker.actors.announce import announce_disconnected
 from trio_broker.actors.attach import attach
+from trio_broker.actors.authorizing import ask_for_will, show_decisions, subject_of, will_allowed
 from trio_broker.actors.fetch import Fetched, answer_page, fetch, forget_rows, pass_on
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.journal import SessionJournal
 from trio_broker.actors.messages import (
     After,
+    AskDecisions,
     AskInfo,
     AskQueue,
     AskSubscriptions,
@@ -57,6 +59,7 @@ from trio_broker.session.info import QueuePage
 from trio_broker.session.session import NEVER, Session
 
 if TYPE_CHECKING:
+    from trio_broker.access.authentication import Verdict
     from trio_broker.actors.connection import Connection
     from trio_broker.actors.core import Core
     from trio_broker.actors.timers import Timer
@@ -97,6 +100,7 @@ class SessionActor(OnDemandActor):
         "told_offline",
         "trace",
         "username",
+        "verdict",
         "watching_rel",
         "will",
         "will_at",
@@ -120,6 +124,7 @@ class SessionActor(OnDemandActor):
         self.origin = Origin(client_id)
         self.online = False
         self.trace: SessionTrace | None = None  # there is one while somebody traces this client
+        self.verdict: Verdict | None = None  # None: its client has not come back since the broker was started
         self.will: Will | None = None
         self.will_at: int | None = None
         self.expires_at: int | None = None
@@ -239,6 +244,8 @@ class SessionActor(OnDemandActor):
                 raise message.error
             case ClockSet():
                 clock_was_set(self)
+            case After():
+                message.call()
             case ShutDown():
                 shut_down(self)
             case _ if self.session is None:
@@ -246,6 +253,8 @@ class SessionActor(OnDemandActor):
                     message.fail(ActorGone(self.name))
             case AskInfo() | AskQueue() | AskSubscriptions():
                 show(self, message)
+            case AskDecisions():
+                show_decisions(self, message)
             case SubscribeFor():
                 subscribe_for(self, message)
             case UnsubscribeFor():
@@ -487,12 +496,21 @@ class SessionActor(OnDemandActor):
         self.will_at = None
         if will is None:
             return
-        core = self.core
-        if core.authorizer is not None and not core.authorizer.authorize(self.origin, "publish", will.topic_name):
+        subject = subject_of(self)  # as it is now: somebody else may take the session over while a source is asked
+        allowed = will_allowed(self, subject, will)
+        if allowed is None:
+            self.core.sessions_nursery.start_soon(ask_for_will, self, subject, will)
+        else:
+            self.route_will(will, allowed, subject.origin)
+
+    def route_will(self, will: Will, allowed: bool, origin: Origin) -> None:
+        """It goes out, if it may."""
+        if not allowed:
             log.info("will of client %r on %r is not authorized", self.client_id, will.topic_name)
             return
         # The store forgets the will in the batch that has its message.
-        core.router.take([will_run(core, will, self.origin), After(partial(remember, self))])
+        core = self.core
+        core.router.take([will_run(core, will, origin), After(partial(remember, self))])
 
     def end_session(self, *, forget: bool = True, discarded: bool = False) -> None:
         """The session is over: its will goes out [MQTT-3.1.2-8], the router and (`forget`) the store forget it."""

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_broker.access.authentication import ACCEPTED_ANONYMOUS, Credentials, Verdict
+from trio_broker.access.authentication import ACCEPTED_ANONYMOUS, REFUSED, Credentials, Verdict
 from trio_broker.actors.exchange import Exchange, begun, credentials_of
-from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.messages import (
     AskActor,
     AskActorPage,
@@ -42,15 +41,6 @@ if TYPE_CHECKING:
     from trio_broker.actors.core import Core
 
 log = logging.getLogger("trio_broker.session_manager")
-
-
-def _from_certificate(part: str, info: ConnectionInfo) -> str | None:
-    """The part of the peer's certificate that a setting names (`cn` or `dn`), where there is one."""
-    if part == "cn":
-        return info.certificate_common_name
-    if part == "dn":
-        return info.certificate_distinguished_name
-    return None
 
 
 MAILBOX = 100_000
@@ -91,9 +81,9 @@ class SessionManager(ResidentActor):
             connection.refuse(ProtocolError(ReasonCode.SERVER_BUSY, "too many connections at once"))
 
     def again(self, attach: Attach) -> None:
-        """The session actor ended before it took this connection."""
+        """The session actor ends before it took this connection."""
         try:
-            self.tell(attach)
+            super().tell(attach)  # not in this very turn: the actor has to be through first, or would have it again
         except (trio.WouldBlock, ActorGone):
             attach.connection.refuse(ProtocolError(ReasonCode.SERVER_BUSY, "too many connections at once"))
 
@@ -198,8 +188,9 @@ class SessionManager(ResidentActor):
         info = connection.info
         limits = core.limits
         # The packet is ours alone by now: what the certificate says takes the place of what the client says.
-        connect.username = _from_certificate(limits.peer_cert_as_username, info) or connect.username
-        client_id = _from_certificate(limits.peer_cert_as_clientid, info) or connect.client_id
+        connect.username = info.of_certificate(limits.peer_cert_as_username) or connect.username
+        client_id = info.of_certificate(limits.peer_cert_as_clientid) or connect.client_id
+        info.certificate = None  # this object outlives the connection, and must not keep it
         if limits.use_username_as_clientid and connect.username:
             client_id = connect.username
         if core.banned.all and self._is_banned(connection, connect, client_id):
@@ -209,6 +200,9 @@ class SessionManager(ResidentActor):
         method = connect.properties.get("authentication_method")
         if method is not None:
             self._begin_exchange(method, connection, connect, credentials)
+            return
+        if info.enable_authn == "quick_deny_anonymous" and not connect.username:
+            self._open(connection, connect, client_id, REFUSED)
             return
         verdict = core.authentication.decide_now(credentials) if info.enable_authn else ACCEPTED_ANONYMOUS
         if verdict is None:
@@ -241,13 +235,15 @@ class SessionManager(ResidentActor):
     ) -> None:
         """Runs in a task of its own: one slow backend must not hold up other clients."""
         verdict = Verdict(ReasonCode.SERVER_UNAVAILABLE)
-        with trio.move_on_after(self.core.limits.idle_timeout) as scope:
+        # Whoever was given more time by the configuration has it, so that the next one is asked when it is silent.
+        timeout = max(self.core.limits.idle_timeout, self.core.authentication.patience)
+        with trio.move_on_after(timeout) as scope:
             try:
                 verdict = await self.core.authentication.decide(credentials)
             except Exception:
                 log.exception("authentication of %s failed", connection.name)
         if scope.cancelled_caught:
-            log.warning("authentication of %s took longer than %g s", connection.name, self.core.limits.idle_timeout)
+            log.warning("authentication of %s took longer than %g s", connection.name, timeout)
         await self._decided(connection, connect, client_id, verdict)
 
     async def _decided(self, connection: Connection, connect: Connect, client_id: str, verdict: Verdict) -> None:

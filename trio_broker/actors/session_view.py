@@ -71,7 +71,7 @@ def session_info(actor: SessionActor) -> SessionInfo:
         stats=session.stats.as_dict(),
         certificate_common_name=peer.certificate_common_name if peer is not None else None,
         certificate_distinguished_name=peer.certificate_distinguished_name if peer is not None else None,
-        enable_authn=peer.enable_authn if peer is not None else True,
+        enable_authn=bool(peer.enable_authn) if peer is not None else True,
     )
 
 

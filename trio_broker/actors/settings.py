@@ -7,7 +7,7 @@ everything as it was. `config` is always the whole configuration in force.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trio_broker.config import Config, Layers
+from trio_broker.config.http_client import with_query_of
 from trio_broker.config.load import without_deleted
 from trio_broker.config.setting import HIDDEN
 from trio_broker.config.tree import UnknownKey, keys, overlay, plain
@@ -29,7 +30,7 @@ log = logging.getLogger("trio_broker.settings")
 KIND: Final = "config"
 """The kind of the documents; the key is the root (`mqtt`, `listeners`, ...), the body what was set below it."""
 
-FIXED: Final = ("shutdown_timeout", "node", "store", "api_key", "dashboard.listeners")
+FIXED: Final = ("shutdown_timeout", "node", "store", "api_key", "dashboard.listeners", "outbound")
 """What is settled when the broker starts."""
 
 Watcher = Callable[[Config, Config], Awaitable[None] | None]
@@ -59,19 +60,27 @@ class Settings:
         """Call it with (before, after) whenever that root of the configuration changes."""
         self._watchers.append((root, watcher))
 
-    async def change(self, layer: Mapping[str, Any], *, ignore_fixed: bool = False) -> Config:
+    async def change(
+        self,
+        layer: Mapping[str, Any] | Callable[[Config], Mapping[str, Any]],
+        *,
+        ignore_fixed: bool = False,
+        again: bool = False,
+    ) -> Config:
         """Lay `layer` (by root, plain form) over what is in force; lists and other values are replaced.
 
+        Where it follows from what is in force, it is a function of that; nothing changes in between.
+
         Secrets that are shown hidden (`******`) stay as they are; `ignore_fixed` leaves out what cannot be changed
-        while the broker runs. Returns when it is in force and durable. Raises ConfigError, Overridden, or what a
-        watcher raises.
+        while the broker runs; `again` tells the watchers of these roots, whether that changes them or not. Returns
+        when it is in force and durable. Raises ConfigError, Overridden, or what a watcher raises.
         """
         async with self._lock:
-            layer = self._checked(layer, ignore_fixed)
+            layer = self._checked(layer(self.config) if callable(layer) else layer, ignore_fixed)
             stored = dict(self.stored)
             for root, value in layer.items():
                 stored[root] = merged(stored.get(root), value)
-            return await self._take(stored, layer)
+            return await self._take(stored, layer, again=layer.keys() if again else ())
 
     async def replace(self, layer: Mapping[str, Any], *, ignore_fixed: bool = False) -> Config:
         """The same, but what was stored of these roots before is forgotten: an empty one is as the file has it."""
@@ -120,12 +129,12 @@ class Settings:
         revealed_layer: dict[str, Any] = revealed(checked, plain(config, secrets=True))
         return revealed_layer
 
-    async def _take(self, stored: dict[str, Any], layer: Mapping[str, Any]) -> Config:
+    async def _take(self, stored: dict[str, Any], layer: Mapping[str, Any], *, again: Collection[str] = ()) -> Config:
         stored = {root: value for root, value in stored.items() if value != {}}
         before = self.config
         after = self._layers.config(stored)
         self._check_overridden(stored, after, layer)
-        await self._put_in_force(before, after)
+        await self._put_in_force(before, after, again)
         self.config = after
         documents = self.core.documents
         for root in layer:
@@ -147,12 +156,12 @@ class Settings:
             if _differ(value, wanted.get(root), plain(after, secrets=True).get(root)):
                 raise Overridden(root)
 
-    async def _put_in_force(self, before: Config, after: Config) -> None:
+    async def _put_in_force(self, before: Config, after: Config, again: Collection[str]) -> None:
         """One watcher after the other; when one refuses, those before it go back."""
         done: list[Watcher] = []
         try:
             for root, watcher in self._watchers:
-                if getattr(before, root) != getattr(after, root):
+                if root in again or getattr(before, root) != getattr(after, root):
                     done.append(watcher)
                     await _call(watcher, before, after)
         except BaseException as error:
@@ -189,15 +198,27 @@ def merged(old: Any, new: Any) -> Any:
 
 def revealed(new: Any, secret: Any) -> Any:
     """`new` with what `secret` has at the same place for each hidden secret."""
-    if new == HIDDEN and isinstance(secret, str):
-        return secret
+    if isinstance(new, str) and isinstance(secret, str) and HIDDEN in new:
+        return secret if new == HIDDEN else with_query_of(new, secret)
     if isinstance(new, Mapping):
         below = secret if isinstance(secret, Mapping) else {}
         return {key: revealed(value, below.get(key)) for key, value in new.items()}
     if isinstance(new, list):
         values = secret if isinstance(secret, list) else []
-        return [revealed(value, values[at] if at < len(values) else None) for at, value in enumerate(new)]
+        by_name = {name: value for value in values if (name := _name(value)) is not None}
+        return [
+            revealed(value, by_name.get(name) if name is not None else values[at] if at < len(values) else None)
+            for at, value in enumerate(new)
+            for name in (_name(value),)
+        ]
     return new
+
+
+def _name(item: Any) -> tuple[Any, ...] | None:
+    """What an authenticator or an authorization source is known by, wherever it stands in its list."""
+    if not isinstance(item, Mapping) or not ("mechanism" in item or "type" in item):
+        return None
+    return tuple(str(item.get(key)) for key in ("mechanism", "backend", "type"))
 
 
 def _says(layer: Mapping[str, Any], path: str) -> bool:

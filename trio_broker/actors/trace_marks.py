@@ -161,6 +161,8 @@ class _Decision:
 
     def __call__(self, topic: str, *more: Any) -> Any:
         result = self.decide(topic, *more)
+        if result is None:
+            return None  # it will be asked again
         fields = {"action": self._action, "topic": topic, "result": "allow" if result else "deny"}
         self._mark.tell("AUTHZ", "authorization_result", fields=fields)
         return result

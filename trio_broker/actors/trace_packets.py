@@ -6,6 +6,7 @@ line breaks of the peer's, which whoever writes the line has to escape.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
@@ -39,6 +40,8 @@ MOST_SHOWN: Final = 100
 """Filters, reason codes, user properties of one packet that are shown."""
 
 HIDDEN: Final = "******"
+_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+"""A JWT: its first part is an object, in base64."""
 _PROTOCOL_NAMES: Final = {3: "MQIsdp", 4: "MQTT", 5: "MQTT"}
 
 
@@ -123,7 +126,7 @@ def _connect(packet: Connect, encode: PayloadEncode) -> list[str]:
         f"ProtoVsn={packet.protocol_level}",
         f"CleanStart={str(packet.clean_start).lower()}",
         f"KeepAlive={packet.keep_alive}",
-        f"Username={'undefined' if packet.username is None else packet.username}",
+        f"Username={_username(packet.username)}",
         f"Password={'undefined' if packet.password is None else HIDDEN}",
     ]
     will: Will | None = packet.will
@@ -132,6 +135,13 @@ def _connect(packet: Connect, encode: PayloadEncode) -> list[str]:
             f"Will(Q{will.qos}, R{will.retain:d}, Topic={will.topic_name}, {payload_label(will.payload, encode)})"
         )
     return parts
+
+
+def _username(username: str | None) -> str:
+    if username is None:
+        return "undefined"
+    # Where `from = "username"` is set for JWT, it is as good as a password.
+    return HIDDEN if _TOKEN.fullmatch(username) else username
 
 
 def _asked(asked: SubscribeFilter) -> str:

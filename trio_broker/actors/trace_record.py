@@ -6,12 +6,12 @@ seconds.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any, Final, Literal, get_args
 
 from attrs import define, field
 
+from trio_broker.access.addresses import plain_address
 from trio_broker.actors.trace_lines import Formatter
 from trio_broker.actors.trace_packets import PayloadEncode
 from trio_broker.errors import ProtocolError, TrioBrokerError
@@ -142,7 +142,7 @@ def _value(kind: TraceType, value: str) -> str:
         return value
     if kind == "ip_address":
         try:
-            return plain_address(value)
+            return str(plain_address(value))
         except ValueError:
             raise _invalid("ip_address: Expected an IPv4 or IPv6 address") from None
     if not value or "\0" in value or len(value.encode()) > MAXIMUM_STRING_SIZE:
@@ -150,31 +150,5 @@ def _value(kind: TraceType, value: str) -> str:
     return value
 
 
-def plain_address(host: str) -> str:
-    """An address in its shortest form, so that two that are the same are written the same. Raises ValueError."""
-    address = ipaddress.ip_address(host)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
-
-
 def _invalid(message: str) -> TraceRefused:
     return TraceRefused("INVALID_PARAMS", message)
-
-
-def overlap(one: str, other: str) -> bool:
-    """Is there a topic that both filters match? Then a subscription to one is news of the other."""
-    first, second = one.split("/"), other.split("/")
-    if first[0] != second[0] and (
-        (one.startswith("$") and second[0] in ("+", "#")) or (other[:1] == "$" and first[0] in ("+", "#"))
-    ):
-        return False  # wildcards do not match topics that begin with $ [MQTT-4.7.2-1]
-    for number in range(max(len(first), len(second))):
-        left = first[number] if number < len(first) else None
-        right = second[number] if number < len(second) else None
-        if left == "#" or right == "#":
-            return True
-        if left is None or right is None:
-            return False
-        if left != right and "+" not in (left, right):
-            return False
-    return True

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 import trio
 
+from trio_broker.actors.threads import in_thread
 from trio_broker.actors.trace import Trace
 from trio_broker.actors.trace_log import Piece, zipped
 from trio_broker.actors.trace_record import (
@@ -137,11 +138,8 @@ class Traces:
         return directory
 
     async def _apart(self, call: Callable[..., Result], *arguments: Any) -> Result:
-        """In a thread, where it may wait for a disk. On a mock clock, which would not wait for a thread, at once."""
-        if self._core.clock.is_real:
-            return await trio.to_thread.run_sync(call, *arguments, limiter=self._threads)
-        await trio.lowlevel.checkpoint()
-        return call(*arguments)
+        """In a thread, where it may wait for a disk."""
+        return await in_thread(call, *arguments, limiter=self._threads)
 
     async def _write(self) -> None:
         """What has gathered until now."""

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from trio_broker.access.addresses import plain_address
 from trio_broker.actors.messages import AskActor
 from trio_broker.actors.trace import Trace
 from trio_broker.actors.trace_lines import Event
 from trio_broker.actors.trace_marks import ConnectionTrace, SessionTrace, payloads_of, peer_of, published, tell
-from trio_broker.actors.trace_record import overlap, plain_address
 from trio_broker.errors import ActorGone, AskTimeout
 from trio_broker.protocol.message import Run
 from trio_broker.protocol.packets import Packet
 from trio_broker.protocol.topics import matches
+from trio_broker.routing.coverage import intersects
 from trio_broker.routing.routing_table import Plan
 from trio_broker.session.changes import SubscribeChange
 
@@ -173,7 +174,7 @@ class Tracing:
     def _subscription(self, actor: SessionActor, tag: str, msg: str, match_filter: str, fields: dict[str, Any]) -> None:
         peer = actor.peer if actor.connection is not None else None
         concerned = self._found(actor.client_id, peer)
-        concerned += tuple(trace for trace in self._topics if overlap(trace.record.value, match_filter))
+        concerned += tuple(trace for trace in self._topics if intersects(trace.record.value, match_filter))
         tell(concerned, Event(tag, msg, actor.client_id, peer_of(peer), fields=fields))
 
     # -- messages: an interceptor -------------------------------------------------------------------------------
@@ -204,6 +205,6 @@ def _by_value(running: Sequence[Trace], kind: str) -> dict[str, tuple[Trace, ...
 
 def _plain(info: ConnectionInfo) -> str:
     try:
-        return plain_address(info.peer_host)
+        return str(plain_address(info.peer_host))
     except ValueError:
         return info.peer_host  # of a Unix socket

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Request, Response
 from quart.ctx import RequestContext
@@ -19,21 +20,25 @@ from quart.globals import request_ctx
 from quart_trio import QuartTrio
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
+from trio_broker.actors.api_keys import Role
 from trio_broker.actors.questions import Questions
+from trio_broker.actors.slow_hash import TooBusy
 from trio_broker.api import documents, v5
 from trio_broker.api.access import authorize
 from trio_broker.api.bodies import is_special, read_body
-from trio_broker.api.context import Api
+from trio_broker.api.context import Api, Caller
 from trio_broker.api.failures import (
     BODY_TIMEOUT,
     BODY_TOO_LARGE,
+    BUSY,
+    CROSS_SITE,
     INTERNAL_ERROR,
     NOT_FOUND,
     NOT_JSON,
     UNAVAILABLE,
+    USER_TOO_WEAK,
     ApiError,
 )
-from trio_broker.api.keys import ApiKeys
 from trio_broker.api.routes import Found, Reply, Route, Router
 from trio_broker.api.validation import parse_body, parse_query
 from trio_broker.errors import ActorGone, AskTimeout, StoreError
@@ -43,6 +48,8 @@ logger = logging.getLogger(__name__)
 JSON: Final = "application/json"
 LARGEST_BODY: Final = 16 * 1024 * 1024
 """Bytes of a request body."""
+LARGEST_OF_STRANGERS: Final = 64 * 1024
+"""The same where no credentials are needed."""
 SLOWEST_BODY: Final = 30
 """Seconds a request body may take."""
 
@@ -59,12 +66,11 @@ class WebApp(QuartTrio):
     while it runs.
     """
 
-    def __init__(self, api: Api, keys: ApiKeys, *, largest_body: int, cors: bool, api_docs: bool) -> None:
+    def __init__(self, api: Api, *, largest_body: int, cors: bool, api_docs: bool) -> None:
         super().__init__(__name__, static_folder=None, template_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = largest_body
         self.config["BODY_TIMEOUT"] = SLOWEST_BODY
         self._api = api
-        self._keys = keys
         self.cors = cors
         self.api_docs = api_docs
         self._router = Router()
@@ -92,6 +98,8 @@ class WebApp(QuartTrio):
             response = _response(_failure(BODY_TOO_LARGE.error()))
         except RequestTimeout:
             response = _response(_failure(BODY_TIMEOUT.error()))
+        except TooBusy:
+            response = _response(_failure(BUSY.error()))
         except (ActorGone, AskTimeout, StoreError) as error:
             logger.warning("%s %s: %s", request.method, _shown_path(request), str(error) or type(error).__name__)
             response = _response(_failure(UNAVAILABLE.error()))
@@ -112,8 +120,19 @@ class WebApp(QuartTrio):
                 return _preflight(found)
             return Reply(405, headers={"allow": ", ".join(sorted(found.routes))})
         closed = route.closed is not None and route.closed(self._api)
-        await authorize(self._keys, route, request.headers.get("Authorization"), closed)
-        result = await route.handler(self._api, **await _arguments(request, route, found))
+        client = request.scope.get("client")
+        address = client[0] if client else ""
+        caller = await authorize(self._api, route, request.headers.get("Authorization"), address, closed)
+        if route.own is not None and not _is_own(route.own, route, found, caller):
+            raise USER_TOO_WEAK.error()
+        if not self.cors and route.method != "GET" and request.headers.get("Sec-Fetch-Site") == "cross-site":
+            raise CROSS_SITE.error()  # a browser sends the credentials that it was once given to whoever asks for it
+        raw = b""
+        if route.body is not None:
+            raw = await _read(request, caller)
+            # It may have taken its time, and what was shown may be void by now.
+            caller = await authorize(self._api, route, request.headers.get("Authorization"), address, closed)
+        result = await route.handler(self._api, **_arguments(request, route, found, caller, raw))
         if isinstance(result, Reply):
             return result
         return Reply(204) if result is None else Reply(200, result)
@@ -122,7 +141,6 @@ class WebApp(QuartTrio):
 def make_app(
     questions: Questions,
     *,
-    keys: ApiKeys,
     started: Callable[[], bool],
     level: str = "5.8.9",
     largest_body: int = LARGEST_BODY,
@@ -134,13 +152,16 @@ def make_app(
     `started` says whether the broker is up (for the health check); `level` is the release of EMQX to be taken for;
     with `cors` browsers let pages of any origin read the answers.
     """
-    return WebApp(Api(questions, started, level), keys, largest_body=largest_body, cors=cors, api_docs=api_docs)
+    return WebApp(Api(questions, started, level), largest_body=largest_body, cors=cors, api_docs=api_docs)
 
 
-async def _arguments(request: Request, route: Route, found: Found) -> dict[str, Any]:
+def _is_own(name: str, route: Route, found: Found, caller: Caller) -> bool:
+    return caller.role is Role.ADMINISTRATOR or found.values[route.path_names.index(name)] == caller.username
+
+
+def _arguments(request: Request, route: Route, found: Found, caller: Caller, raw: bytes) -> dict[str, Any]:
     arguments: dict[str, Any] = dict(zip(route.path_names, found.values, strict=True))
     if route.body is not None:
-        raw = await request.get_data(cache=True, as_text=False, parse_form_data=False)
         content_type = request.headers.get("Content-Type", "")
         if is_special(route.body):
             arguments["body"] = read_body(raw, content_type, route.body)
@@ -152,7 +173,30 @@ async def _arguments(request: Request, route: Route, found: Found) -> dict[str, 
         arguments["query"] = parse_query(request.query_string, route.query)
     if "accept" in route.handler.__annotations__:
         arguments["accept"] = request.headers.get("Accept", "")
+    if "caller" in route.handler.__annotations__:
+        arguments["caller"] = caller
     return arguments
+
+
+async def _read(request: Request, caller: Caller) -> bytes:
+    if caller.role is None:
+        return await _read_little(request)
+    return await request.get_data(cache=True, as_text=False, parse_form_data=False)
+
+
+async def _read_little(request: Request) -> bytes:
+    """The body of somebody who has shown no credentials: such bodies cost neither memory nor time."""
+    if (request.content_length or 0) > LARGEST_OF_STRANGERS:
+        raise RequestEntityTooLarge
+    raw = bytearray()
+    with trio.move_on_after(request.body_timeout or SLOWEST_BODY) as scope:
+        async for piece in request.body:
+            raw += piece
+            if len(raw) > LARGEST_OF_STRANGERS:
+                raise RequestEntityTooLarge
+    if scope.cancelled_caught:
+        raise RequestTimeout
+    return bytes(raw)
 
 
 def _preflight(found: Found) -> Reply:

@@ -5,20 +5,18 @@ Invariant: whatever the peer does or leaves undone, `run` ends soon after the so
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import trio
 from attrs import define
 from hypercorn.config import Config
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-if TYPE_CHECKING:
-    import h11
+from trio_broker.api.http1 import Http1
 
 SLOWEST_SEND: Final = 30.0
 """Seconds a peer may take to read a piece of an answer."""
@@ -38,6 +36,7 @@ class Connection(TCPServer):
         # What TCPServer uses of a stream, `PatientStream` has; it is declared as the TLS one.
         super().__init__(app, config, context, state, cast(Any, stream))
         self._where = stream.socket
+        self._secure = stream.secure
 
     async def run(self) -> None:
         try:
@@ -51,7 +50,7 @@ class Connection(TCPServer):
                             self.context,
                             self._task_group,
                             ConnectionState(self.state),
-                            False,
+                            self._secure,
                             parse_socket_addr(self._where.family, self._where.getpeername()),
                             parse_socket_addr(self._where.family, self._where.getsockname()),
                             self.protocol_send,
@@ -67,25 +66,16 @@ class Connection(TCPServer):
             await self._close()
 
 
-class Http1(H11Protocol):
-    """HTTP/1.1 that stays what it is: an upgrade to HTTP/2 is not taken up [RFC 9110 section 7.8]."""
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        pass
-
-
 @define(eq=False)
 class PatientStream:
-    """A socket stream whose sends have a deadline; what Hypercorn uses of a stream, and no more."""
+    """A stream whose sends have a deadline; what Hypercorn uses of a stream, and no more. `socket` is below it."""
 
-    _stream: trio.SocketStream
+    _stream: trio.abc.Stream
+    socket: trio.socket.SocketType
+    secure: bool = False
 
-    @property
-    def socket(self) -> trio.socket.SocketType:
-        return self._stream.socket
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return bytes(await self._stream.receive_some(max_bytes))
 
     async def send_all(self, data: bytes) -> None:
         try:
@@ -97,7 +87,8 @@ class PatientStream:
             raise trio.BrokenResourceError("the peer does not read") from None
 
     async def send_eof(self) -> None:
-        await self._stream.send_eof()
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):  # with TLS closing says it
+            await self._stream.send_eof()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

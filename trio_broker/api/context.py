@@ -9,12 +9,27 @@ from collections.abc import Callable
 
 from attrs import define, field
 
+from trio_broker.actors.api_keys import Role
 from trio_broker.actors.questions import Questions
 from trio_broker.api.failures import NODE_DOWN, Failure
 from trio_broker.api.formats import message_id_text
 from trio_broker.api.rates import RateWindow
+from trio_broker.api.tokens import Tokens
 
 UNKNOWN_NODE = Failure(404, "NOT_FOUND", "Node not found: <name>")
+
+
+@define(frozen=True)
+class Caller:
+    """Who sent a request, from `address` ("" where it has none).
+
+    `role` is None where no credentials are looked at; `username` and `token` are None for an API key.
+    """
+
+    role: Role | None
+    address: str
+    username: str | None = None
+    token: str | None = field(default=None, repr=False)
 
 
 @define
@@ -25,6 +40,11 @@ class Api:
     started: Callable[[], bool]
     level: str = "5.8.9"
     rates: RateWindow = field(factory=RateWindow)
+    tokens: Tokens = field(init=False)
+
+    @tokens.default
+    def _no_tokens_yet(self) -> Tokens:
+        return Tokens(self.questions.dashboard_users)
 
     @property
     def node_name(self) -> str:

@@ -45,6 +45,17 @@ NO_CREDENTIALS: Final = Failure(
 )
 BAD_API_KEY: Final = Failure(401, "BAD_API_KEY_OR_SECRET", "Check api_key/api_secret", headers=CHALLENGE)
 BAD_TOKEN: Final = Failure(401, "BAD_TOKEN", "Get a token by POST /login")
+TOKEN_TIME_OUT: Final = Failure(401, "TOKEN_TIME_OUT", "Token expired, get new token by POST /login")
+API_KEY_NOT_ALLOW: Final = Failure(
+    401,
+    "API_KEY_NOT_ALLOW",
+    "Please use bearer Token instead, using API key/secret in <resource> path is not permitted",
+    headers=CHALLENGE,
+)
+CROSS_SITE: Final = Failure(
+    403, "NOT_ALLOWED", "A page of another site asked for it in a browser; dashboard.cors = true would let it"
+)
+USER_TOO_WEAK: Final = Failure(403, "UNAUTHORIZED_ROLE", "You don't have permission to access this resource")
 ROLE_TOO_WEAK: Final = Failure(403, "UNAUTHORIZED_ROLE", "This API Key don't have permission to access this resource")
 NOT_FOUND: Final = Failure(404, "NOT_FOUND", "Request Path Not Found")
 BODY_TIMEOUT: Final = Failure(408, "BAD_REQUEST", "The request body did not arrive in time")
@@ -52,6 +63,9 @@ BODY_TOO_LARGE: Final = Failure(413, "EXCEED_LIMIT", "The request body is too la
 NOT_JSON: Final = Failure(415, "UNSUPPORTED_MEDIA_TYPE", "content-type:application/json Required")
 INTERNAL_ERROR: Final = Failure(500, "INTERNAL_ERROR", "Internal error, the log of the broker tells more")
 NODE_DOWN: Final = Failure(500, "NODE_DOWN", 'bad rpc call <name>, Reason <<"invalid node">>')
+BUSY: Final = Failure(
+    503, "SERVICE_UNAVAILABLE", "Too many secrets are being checked, try again", headers={"retry-after": "1"}
+)
 UNAVAILABLE: Final = Failure(503, "SERVICE_UNAVAILABLE", "The broker did not answer")
 
 CLIENT_NOT_FOUND: Final = Failure(404, "CLIENTID_NOT_FOUND", "Client ID not found")

@@ -17,6 +17,9 @@ from trio_broker.config.sizes import parse_size
 QUARTER: Final = 900_000
 """Milliseconds of a quarter of an hour."""
 
+LATEST: Final = 253_402_214_400
+"""Seconds: the last day that can be written in every time zone, the end of the year 9999."""
+
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
 # A plus sign that was sent unescaped in a query arrives as a space; before an offset it can mean nothing else.
 _LOST_PLUS: Final = re.compile(r" (?=[0-9]{2}:?[0-9]{2}$)")
@@ -52,6 +55,28 @@ def milliseconds(name: str, value: str) -> int:
         return int(moment.timestamp() * 1000 + 0.5)
     except (ValueError, OverflowError):
         raise invalid(name, "Expected type epoch_millisecond or RFC 3339 time", value=value[:200]) from None
+
+
+def rfc3339(seconds: int) -> str:
+    """Seconds since the epoch as local time with its offset: `2024-01-01T12:34:56+08:00`."""
+    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(timespec="seconds")
+
+
+def seconds(name: str, value: int | str) -> int:
+    """Seconds since the epoch, of 1970 to 9999, from their number or an RFC 3339 time; 400 naming `name` otherwise."""
+    if isinstance(value, int) or _DIGITS.fullmatch(value):
+        found = int(value)
+    else:
+        try:
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                raise ValueError("no offset")
+            found = int(moment.timestamp())
+        except (ValueError, OverflowError):
+            raise invalid(name, "Expected type epoch_second or RFC 3339 time", value=value[:200]) from None
+    if not 0 <= found <= LATEST:
+        raise invalid(name, "Expected a time from 1970 to 9999", value=value)
+    return found
 
 
 def byte_size(name: str, value: str) -> int:

@@ -16,8 +16,10 @@ import msgspec
 
 from trio_broker.api import bodies
 from trio_broker.api.failures import (
+    API_KEY_NOT_ALLOW,
     BAD_API_KEY,
     BAD_REQUEST,
+    BAD_TOKEN,
     BODY_TIMEOUT,
     BODY_TOO_LARGE,
     INTERNAL_ERROR,
@@ -25,7 +27,9 @@ from trio_broker.api.failures import (
     NO_CREDENTIALS,
     NOT_JSON,
     ROLE_TOO_WEAK,
+    TOKEN_TIME_OUT,
     UNAVAILABLE,
+    USER_TOO_WEAK,
     Failure,
 )
 from trio_broker.api.routes import ADMINISTRATORS, EVERYBODY, PUBLISHERS, VIEWERS, Documented, Route
@@ -72,7 +76,7 @@ def document(routes: Sequence[Route], base_path: str, *, version: str) -> dict[s
             "schemas": by_name.components,
             "securitySchemes": {
                 "basicAuth": {"type": "http", "scheme": "basic", "description": "API key and secret"},
-                "bearerAuth": {"type": "http", "scheme": "bearer"},
+                "bearerAuth": {"type": "http", "scheme": "bearer", "description": "Token of POST /login"},
             },
         },
     }
@@ -124,16 +128,22 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "operationId": route.handler.__name__,
         "tags": [route.tag],
         "summary": route.summary,
-        "description": _ACCESS[route.access],
+        "description": _ACCESS[route.access] + (" No API key will do." if route.tokens_only else ""),
         "parameters": _parameters(route, schemas),
         "responses": _responses(route, schemas),
-        "security": [] if route.access == EVERYBODY else [{"basicAuth": []}, {"bearerAuth": []}],
+        "security": _security(route),
     }
     if route.body is not None:
         special = bodies.is_special(route.body)
         content = bodies.described(route.body) if special else {JSON: {"schema": schemas.of(route.body)}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    if route.access == EVERYBODY:
+        return []
+    return [{"bearerAuth": []}] if route.tokens_only else [{"basicAuth": []}, {"bearerAuth": []}]
 
 
 def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
@@ -200,7 +210,10 @@ def _failures_of(route: Route) -> list[Failure]:
         failures += [BODY_TIMEOUT, BODY_TOO_LARGE]
         failures += [bodies.failure_of(route.body)] if bodies.is_special(route.body) else [MALFORMED_JSON, NOT_JSON]
     if route.access != EVERYBODY:
-        failures += [NO_CREDENTIALS, BAD_API_KEY, ROLE_TOO_WEAK, INTERNAL_ERROR, UNAVAILABLE]
+        keys = [API_KEY_NOT_ALLOW] if route.tokens_only else [BAD_API_KEY]
+        failures += [NO_CREDENTIALS, *keys, BAD_TOKEN, TOKEN_TIME_OUT]
+        failures += [USER_TOO_WEAK] if route.tokens_only else [ROLE_TOO_WEAK, USER_TOO_WEAK]
+        failures += [INTERNAL_ERROR, UNAVAILABLE]
     return failures
 
 

@@ -7,19 +7,17 @@ the REST API.
 
 from __future__ import annotations
 
-import http.client
 import logging
-import urllib.error
-import urllib.request
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import trio
 
+from trio_broker.actors.outbound import Outbound, Unanswered, target_of
 from trio_broker.api.rates import CpuUse
 from trio_broker.api.v5.prometheus_families import TEXT, exposition
 from trio_broker.api.v5.prometheus_stats import collect
-from trio_broker.errors import ActorGone, AskTimeout
+from trio_broker.errors import ActorGone, AskTimeout, ConfigError
 
 if TYPE_CHECKING:
     from trio_broker.actors.questions import Questions
@@ -31,10 +29,7 @@ log = logging.getLogger("trio_broker.push_gateway")
 
 PATIENCE: Final = 10.0
 """Seconds that one push may take at the most."""
-LARGEST_ANSWER: Final = 65_536
-"""Bytes of an answer that are read."""
-
-_USUAL: Final = (OSError, ValueError, http.client.HTTPException, ActorGone, AskTimeout)
+_USUAL: Final = (Unanswered, ConfigError, ActorGone, AskTimeout)
 """What may be in the way of a push without a fault of ours."""
 
 
@@ -48,8 +43,6 @@ class PushGateway:
         self._changed = trio.Event()
         self._runs = False
         self._cpu = CpuUse()
-        # An address that does not answer keeps one thread, not all of them.
-        self._threads = trio.CapacityLimiter(1)
 
     def follow(self, config: PushGatewayConfig) -> None:
         """Go by this from now on. What is under way is finished first; then the next push is at once."""
@@ -89,30 +82,18 @@ class PushGateway:
             groups = await collect(self._questions, self._cpu, {})
             text = exposition(family for families in groups.values() for family in families)
             url, headers = push_url(config, self._questions.node_name), {"Content-Type": TEXT, **config.headers}
-            request = urllib.request.Request(url, text.encode(), headers, method="POST")
-
-            def post() -> None:
-                try:
-                    with _OPENER.open(request, timeout=patience) as answer:
-                        answer.read(LARGEST_ANSWER)
-                except urllib.error.HTTPError as error:
-                    error.close()  # it has the socket of the answer
-                    raise
-
-            await trio.to_thread.run_sync(post, abandon_on_cancel=True, limiter=self._threads)
+            sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+            outbound = await Outbound.open(
+                url, self._questions.settings.config.outbound, key="prometheus.push_gateway", request_timeout=patience
+            )
+            try:
+                answer = await outbound.request("POST", target_of(url), sent, text.encode())
+            finally:
+                await outbound.close()
+            # The headers, which may have a secret among them, go to no other address: no redirect is followed.
+            return None if 200 <= answer.status < 300 else Unanswered(f"it says status {answer.status}")
         except Exception as error:  # noqa: BLE001 - it is told to the log; the broker goes on without its figures
             return error
-        return None
-
-
-class _StayThere(urllib.request.HTTPRedirectHandler):
-    """The headers, which may have a secret among them, go to the address that was set and nowhere else."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-_OPENER: Final = urllib.request.build_opener(_StayThere)
 
 
 def push_url(config: PushGatewayConfig, node_name: str) -> str:

@@ -6,7 +6,7 @@ are dispatched by it and the API document is made from it, so the two cannot dif
 A handler is an async function. Its signature is the declaration: the first argument is the `Api`; arguments named
 like the `:segments` of the path get their decoded text; `query` and `body`, where present, are typed with what the
 query and the JSON body must be (for a body that is not JSON see `bodies`); `accept`, where present, gets the Accept
-header; the return type is the body of the success answer (`None`: 204).
+header; `caller`, where present, gets the `Caller`; the return type is the body of the success answer (`None`: 204).
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Documented:
 class Route:
     """`access` says who may call it: everybody (no credentials), viewers, publishers or administrators.
 
-    `closed`, asked with the `Api` at each call, says whether what is for everybody is for viewers now.
+    `closed`, asked with the `Api` at each call, says whether what is for everybody is for viewers now. With
+    `tokens_only` no API key will do: it is for people who have logged in; `own` is the part of the path in which those
+    who are no administrators have to stand themselves.
     """
 
     method: str
@@ -71,6 +73,8 @@ class Route:
     failures: tuple[Failure, ...]
     answers: tuple[Documented, ...]
     closed: Callable[[Any], bool] | None = None
+    tokens_only: bool = False
+    own: str | None = None
 
     @property
     def path_names(self) -> list[str]:
@@ -106,6 +110,8 @@ class Routes:
         failures: Sequence[Failure] = (),
         answers: Sequence[Documented] = (),
         closed: Callable[[Any], bool] | None = None,
+        tokens_only: bool = False,
+        own: str | None = None,
     ) -> Callable[[Handler], Handler]:
         def decorate(handler: Handler) -> Handler:
             hints = get_type_hints(handler, include_extras=True)
@@ -123,6 +129,8 @@ class Routes:
                     tuple(failures),
                     tuple(answers),
                     closed,
+                    tokens_only,
+                    own,
                 )
             )
             return handler

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
@@ -28,16 +28,19 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import wrap_app
 
+from trio_broker.actors.throttle import ThrottledLog
 from trio_broker.api.connection import Connection, PatientStream
+from trio_broker.api.http1 import LONGEST_HEADERS
 from trio_broker.config.bind import Bind, parse_bind
 from trio_broker.errors import ListenerError
 
 logger = logging.getLogger(__name__)
 
-LONGEST_HEADERS: Final = 32 * 1024
-"""Bytes of a request line and its headers."""
 KEEP_ALIVE: Final = 60.0
 """Seconds a connection may be silent between two requests, or take for the headers of one."""
+
+Secure = Callable[[trio.SocketStream], Awaitable[trio.abc.Stream | None]]
+"""From an accepted connection to the stream that HTTP is spoken on; None when it came to nothing."""
 
 LAST_PIECE: Final = 5.0
 """Seconds the end of an answer may take, whatever happens around it."""
@@ -45,8 +48,9 @@ LAST_PIECE: Final = 5.0
 
 async def serve(
     app: Framework,
-    bind: str | Bind,
+    bind: str | Bind | Sequence[trio.SocketListener],
     *,
+    secure: Secure | None = None,
     shutdown_trigger: Callable[[], Awaitable[object]] | None = None,
     drain: float = 3.0,
     max_connections: int = 1024,
@@ -54,12 +58,14 @@ async def serve(
 ) -> None:
     """Serve `app` until `shutdown_trigger` returns, or for ever.
 
-    `bind` is `"host:port"`, `"[::1]:port"` or a port; port 0 is a free one. `task_status.started` is given the
-    address that was bound. After the trigger nothing new is accepted, requests under way have `drain` seconds, then
-    all connections are closed; cancellation closes them at once. Raises ListenerError where it cannot be bound.
+    `bind` is `"host:port"`, `"[::1]:port"` or a port (0 is a free one), or what `open_sockets` made of it. `secure`
+    makes it HTTPS.
+    `task_status.started` is given the address that was bound. After the trigger nothing new is accepted, requests under
+    way have `drain` seconds, then all connections are closed; cancellation closes them at once. Raises ListenerError
+    where it cannot be bound.
     """
-    listeners = await _open(bind)
-    server = _Server(wrap_app(_finishing(app), 0, "asgi"), _config(drain), max_connections)
+    listeners = await open_sockets(bind) if isinstance(bind, str | Bind) else list(bind)
+    server = _Server(wrap_app(_finishing(app), 0, "asgi"), _config(drain), max_connections, secure)
     async with trio.open_nursery() as connections:
         connections.start_soon(server.close_at_the_end)
         async with trio.open_nursery() as accepting:
@@ -75,7 +81,8 @@ async def serve(
         connections.cancel_scope.cancel()
 
 
-async def _open(bind: str | Bind) -> list[trio.SocketListener]:
+async def open_sockets(bind: str | Bind) -> list[trio.SocketListener]:
+    """Who comes before they are served waits. Raises ListenerError."""
     try:
         where = parse_bind(bind) if isinstance(bind, str) else bind
         if where.path:
@@ -145,33 +152,38 @@ class _Server:
     app: AppWrapper
     config: Config
     max_connections: int
+    secure: Secure | None = None
+    _turned_away: ThrottledLog = field(factory=lambda: ThrottledLog(logger), init=False)
     _context: WorkerContext = field(factory=lambda: WorkerContext(None), init=False)
-    _streams: set[PatientStream] = field(factory=set, init=False)
+    _sockets: set[trio.socket.SocketType] = field(factory=set, init=False)
     _empty: trio.Event = field(factory=trio.Event, init=False)
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """One connection; no error leaves it."""
-        if len(self._streams) >= self.max_connections:
-            logger.warning("REST API: more than %d connections, one was turned away", self.max_connections)
+        if len(self._sockets) >= self.max_connections:
+            text = "REST API: more than %d connections, one was turned away"
+            self._turned_away.log(logging.WARNING, "full", text, self.max_connections)
             await stream.aclose()
             return
-        guarded = PatientStream(stream)
-        self._streams.add(guarded)
+        self._sockets.add(stream.socket)
         try:
-            await Connection(self.app, self.config, self._context, ConnectionState({}), guarded).run()
+            spoken = stream if self.secure is None else await self.secure(stream)
+            if spoken is not None:
+                guarded = PatientStream(spoken, stream.socket, secure=self.secure is not None)
+                await Connection(self.app, self.config, self._context, ConnectionState({}), guarded).run()
         except* Exception:
             logger.exception("REST API: a connection failed")
         finally:
-            self._streams.discard(guarded)
-            guarded.socket.close()
-            if not self._streams:
+            self._sockets.discard(stream.socket)
+            stream.socket.close()
+            if not self._sockets:
                 self._empty.set()
 
     async def say_goodbye(self, drain: float) -> None:
         """Let idle connections go, and the others end their request within `drain` seconds."""
         await self._context.terminated.set()
         with trio.move_on_after(drain):
-            while self._streams:
+            while self._sockets:
                 self._empty = trio.Event()
                 await self._empty.wait()
 
@@ -180,5 +192,5 @@ class _Server:
         try:
             await trio.sleep_forever()
         finally:
-            for stream in self._streams:
-                stream.socket.close()
+            for socket in self._sockets:
+                socket.close()

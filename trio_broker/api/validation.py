@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -19,17 +19,19 @@ _PLACE: Final = re.compile(r"(?s)(?P<reason>.*?)(?: - at `\$(?P<place>.*)`)?")
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
 _FIELD: Final = re.compile(r".*field `(.*)`")
 _ENUM: Final = "Invalid enum value"
+_SECRET: Final = frozenset({"password", "old_pwd", "new_pwd", "secret"})
+"""Fields whose values are not told, not even to who sent them."""
 
 
 def parse_body(raw: bytes, wanted: Any) -> Any:
     """The JSON document `raw` as `wanted`; no body at all counts as `{}`, a null field as absent."""
     try:
         document = msgspec.json.decode(raw) if raw.strip() else {}
+        if b"null" in raw:
+            document = _without_nulls(document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # A number out of range is a ValidationError, bytes that are no UTF-8 a UnicodeDecodeError.
         raise MALFORMED_JSON.error() from None
-    if b"null" in raw:
-        document = _without_nulls(document)
     converted = _convert(document, wanted, "root")
     if (flags := _flags(wanted)) is not None:
         _check_flags(document, flags, "root")
@@ -76,10 +78,12 @@ def _convert(value: Any, wanted: Any, root: str) -> Any:
 
 @cache
 def _flags(wanted: Any) -> Any:
-    """Where `wanted` has booleans: True is one, a dict has them by field, a list in its items; None: nowhere."""
+    """Where `wanted` has booleans: a frozenset is one, of the words that may stand there as well; a dict has them by
+    field, a list in its items; None: nowhere.
+    """
     wanted = _bare(wanted)
     if wanted is bool:
-        return True
+        return frozenset[str]()
     if get_origin(wanted) is list:
         inner = _flags(get_args(wanted)[0])
         return None if inner is None else [inner]
@@ -87,14 +91,18 @@ def _flags(wanted: Any) -> Any:
         found = {field.encode_name: _flags(field.type) for field in msgspec.structs.fields(wanted)}
         return {name: inner for name, inner in found.items() if inner is not None} or None
     parts = [part for part in get_args(wanted) if part not in (msgspec.UnsetType, NoneType)]
-    return _flags(parts[0]) if get_origin(wanted) in (Union, UnionType) and len(parts) == 1 else None
+    if get_origin(wanted) not in (Union, UnionType):
+        return None
+    if len(parts) == 2 and parts[0] is bool and get_origin(parts[1]) is Literal:
+        return frozenset(get_args(parts[1]))
+    return _flags(parts[0]) if len(parts) == 1 else None
 
 
 def _check_flags(value: Any, flags: Any, path: str) -> None:
     """Where numbers may be texts, msgspec takes 0 and 1 for booleans; the contract does not."""
-    if flags is True:
-        if not isinstance(value, bool) and value not in ("true", "false"):
-            raise invalid(path, "Expected type boolean", value=value)
+    if isinstance(flags, frozenset):
+        if not isinstance(value, bool) and value not in ("true", "false", *flags):
+            raise invalid(path, " or ".join(["Expected type boolean", *sorted(flags)]), value=value)
     elif isinstance(flags, dict) and isinstance(value, dict):
         for name, inner in flags.items():
             if name in value:
@@ -134,6 +142,6 @@ def _refusal(text: str, value: Any, root: str) -> ApiError:
     else:
         if reason.startswith(_ENUM):
             more["matched_type"], reason = reason, "not_a_enum_symbol"
-        if isinstance(value, str | int | float):
+        if isinstance(value, str | int | float) and not _SECRET.intersection(path):
             more["value"] = value if not isinstance(value, str) else value[:200]
     return invalid(".".join(path), reason, **more)

@@ -5,9 +5,10 @@ Invariant: nothing is opened here; files are only tried where `check_files` is c
 
 from __future__ import annotations
 
-import os
-
+from trio_broker.config.access import check_access_rules, check_authenticators, check_authorization
+from trio_broker.config.credentials import password_fault
 from trio_broker.config.features import MAX_TOPIC_METRICS
+from trio_broker.config.files import check_plain_file
 from trio_broker.config.listeners import ListenerConfig, SslOptions, WebsocketOptions
 from trio_broker.config.model import Config
 from trio_broker.config.setting import show
@@ -26,11 +27,19 @@ def check(config: Config) -> None:
     for kind, listeners in config.listeners.items():
         for name, listener in listeners.items():
             _check_listener(listener, f"listeners.{kind}.{name}")
-    http = config.http
-    if http is not None and (not http.bind or http.address.path):
-        raise ConfigError("dashboard.listeners.http.bind", _BIND_TCP if http.bind else _BIND_NEEDED)
+    for name, http in (("http", config.http), ("https", config.https)):
+        if http is not None and (not http.bind or http.address.path):
+            raise ConfigError(f"dashboard.listeners.{name}.bind", _BIND_TCP if http.bind else _BIND_NEEDED)
+    if config.https is not None:
+        _check_tls(config.https.ssl_options, "dashboard.listeners.https.ssl_options", "for HTTPS")
+    password = config.dashboard.default_password
+    if password and (fault := password_fault(password)) is not None:
+        raise ConfigError("dashboard.default_password", fault)
     check_rewrite(config.rewrite, "rewrite")
     check_auto_subscribe(config.auto_subscribe.topics, "auto_subscribe.topics")
+    check_authenticators(config.authentication, "authentication")
+    check_authorization(config.authorization, "authorization")
+    check_access_rules(config.outbound.access_rules, "outbound.access_rules")
     _check_topic_metrics([record.topic for record in config.topic_metrics])
     for key in ("sys_msg_interval", "sys_heartbeat_interval"):
         if getattr(config.sys_topics, key) < 1:
@@ -70,7 +79,8 @@ def _check_listener(listener: ListenerConfig, key: str) -> None:
             f"{key}.bind", f"{show(listener.bind)} {_BIND_PATH if listener.kind == 'unix' else _BIND_TCP}"
         )
     if listener.kind in ("ssl", "wss"):
-        _check_tls(listener, f"{key}.ssl_options")
+        if listener.enable:
+            _check_tls(listener.ssl_options, f"{key}.ssl_options", f"for a {listener.kind} listener")
     elif listener.ssl_options != SslOptions():
         # Somebody who sets a certificate here believes the port is encrypted.
         raise ConfigError(f"{key}.ssl_options", f"has no meaning for a {listener.kind} listener; ssl and wss have it")
@@ -78,13 +88,10 @@ def _check_listener(listener: ListenerConfig, key: str) -> None:
         raise ConfigError(f"{key}.websocket", f"has no meaning for a {listener.kind} listener; ws and wss have it")
 
 
-def _check_tls(listener: ListenerConfig, key: str) -> None:
-    options = listener.ssl_options
-    if not listener.enable:
-        return
+def _check_tls(options: SslOptions, key: str, why: str) -> None:
     for name in ("certfile", "keyfile"):
         if not getattr(options, name):
-            raise ConfigError(f"{key}.{name}", f"is needed for a {listener.kind} listener")
+            raise ConfigError(f"{key}.{name}", f"is needed {why}")
     if options.verify == "verify_peer" and not options.cacertfile:
         raise ConfigError(f"{key}.cacertfile", "is needed for verify_peer")
     if options.fail_if_no_peer_cert and options.verify != "verify_peer":
@@ -95,8 +102,10 @@ def _check_tls(listener: ListenerConfig, key: str) -> None:
 
 def check_files(config: Config) -> None:
     """Raises ConfigError for the first file named in the configuration that cannot be read."""
-    if config.http is not None and config.api_key.bootstrap_file:
+    if (config.http or config.https) is not None and config.api_key.bootstrap_file:
         _check_file("api_key.bootstrap_file", config.api_key.bootstrap_file)
+    if config.https is not None:
+        _check_tls_files(config.https.ssl_options, "dashboard.listeners.https.ssl_options")
     for listener in listener_configs(config):
         if listener.enable:
             check_listener_files(listener)
@@ -104,15 +113,19 @@ def check_files(config: Config) -> None:
 
 def check_listener_files(listener: ListenerConfig) -> None:
     """The same for one listener."""
+    _check_tls_files(listener.ssl_options, f"listeners.{listener.kind}.{listener.name}.ssl_options")
+
+
+def _check_tls_files(options: SslOptions, key: str) -> None:
     for name in ("certfile", "keyfile", "cacertfile"):
-        path = getattr(listener.ssl_options, name)
+        path = getattr(options, name)
         if path:
-            _check_file(f"listeners.{listener.kind}.{listener.name}.ssl_options.{name}", path)
+            _check_file(f"{key}.{name}", path)
 
 
 def _check_file(key: str, path: str) -> None:
     try:
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise ConfigError(key, f"{show(path)} cannot be read: {os.strerror(error.errno or 0)}") from error
+        check_plain_file(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no path"
+        raise ConfigError(key, f"{show(path)} cannot be read: {reason}") from error

@@ -17,7 +17,7 @@ from attrs import field, frozen
 
 from trio_broker.config.bind import parse_bind
 from trio_broker.config.durations import format_duration, parse_duration
-from trio_broker.config.setting import Kind
+from trio_broker.config.setting import HIDDEN, Kind, show
 from trio_broker.config.sizes import format_size, parse_size
 
 
@@ -177,6 +177,23 @@ class Text(Kind):
         return str(value)
 
 
+_SERVER = r"https?://(\[[^\s/?#@\[\]]+\]|[^\s/?#@:\[\]]+)(:\d*)?"
+
+
+@frozen
+class Url(Text):
+    """An HTTP server, and `pattern` for what follows. There is no place for user and password, which would be in the
+    log: headers have one.
+    """
+
+    def check(self, value: Any) -> str:
+        _must(isinstance(value, str) and re.fullmatch(_SERVER + self.pattern, value) is not None)
+        return str(value)
+
+    def told(self, raw: object) -> str:
+        return HIDDEN if "@" in str(raw) else show(raw)
+
+
 @frozen
 class Choice(Kind):
     values: tuple[str, ...]
@@ -277,6 +294,9 @@ class Or(Kind):
 
     def plain(self, value: Any) -> object:
         return self.word if value == self.meaning else self.kind.plain(value)
+
+    def told(self, raw: object) -> str:
+        return self.kind.told(raw)
 
 
 @frozen

@@ -12,15 +12,19 @@ from typing import Any
 
 from attrs import field, frozen
 
+from trio_broker.config.authentication import AUTHENTICATORS, AuthenticatorConfig
+from trio_broker.config.authorization import DEFAULT_RULES, AuthorizationConfig, FileSourceConfig
 from trio_broker.config.bind import Bind, parse_bind
 from trio_broker.config.features import DelayedConfig, SlowSubsConfig, TopicMetricConfig
-from trio_broker.config.kinds import Address, Choice, Duration, Flag, Integer, Or, Size, Table, Text
-from trio_broker.config.listeners import ListenerConfig, ListenerTables, listener_tables
+from trio_broker.config.http_client import headers
+from trio_broker.config.kinds import Address, Choice, Duration, Flag, Integer, ListOf, Or, Size, Text, Url
+from trio_broker.config.listeners import ListenerConfig, ListenerTables, SslOptions, listener_tables
 from trio_broker.config.mqtt import MqttConfig
 from trio_broker.config.retainer import RetainerConfig
 from trio_broker.config.setting import setting
 from trio_broker.config.topics import AutoSubscribeConfig, RewriteConfig
 from trio_broker.config.tree import records, table
+from trio_broker.config.variants import variants
 from trio_broker.config.watching import AlarmConfig, OsConfig, SysmonConfig
 from trio_broker.config.zone import DurableSessionsConfig, FlappingDetectConfig, ForceGcConfig, ForceShutdownConfig
 
@@ -78,8 +82,16 @@ class HttpConfig:
 
 
 @frozen(kw_only=True)
+class HttpsConfig(HttpConfig):
+    """The same over TLS, beside that listener or instead of it."""
+
+    ssl_options: SslOptions = table(SslOptions, "its TLS side")
+
+
+@frozen(kw_only=True)
 class DashboardListeners:
     http: HttpConfig | None = table(HttpConfig, "the REST API; absent = none", optional=True)
+    https: HttpsConfig | None = table(HttpsConfig, "the REST API over TLS; absent = none", optional=True)
 
 
 @frozen(kw_only=True)
@@ -90,6 +102,20 @@ class DashboardConfig:
     sample_interval: float = setting(
         Or("disabled", math.inf, AtLeast(1)), "disabled", "from one sample of the charts (GET /monitor) to the next"
     )
+    default_username: str = setting(
+        Text(r"[A-Za-z0-9_]{1,100}", "a user name of letters, digits and underscores"),
+        "admin",
+        "the administrator that is made at the first start, and cannot be deleted",
+    )
+    default_password: str = setting(Text(), "", "its first password; empty = one is made and shown once", secret=True)
+    token_expired_time: float = setting(AtLeast(1), "60m", "a login that is not used for so long is over")
+    unsuccessful_login_max_attempts: int = setting(
+        Integer(1, 1000), 5, "so many wrong passwords, and the login is locked"
+    )
+    unsuccessful_login_lock_duration: float = setting(
+        AtLeast(1), "10m", "how long, for that user name from that address"
+    )
+    unsuccessful_login_interval: float = setting(AtLeast(1), "5m", "the time in which wrong passwords are counted")
 
 
 @frozen(kw_only=True)
@@ -141,21 +167,27 @@ class SysTopicsConfig:
 class PushGatewayConfig:
     enable: bool = setting(Flag(), False, "what GET /prometheus/stats shows is sent to a Pushgateway too")
     url: str = setting(
-        # Without user and password, which would be in the log: `headers` has a place for them.
-        Text(r"https?://[^\s/?#@]+(/[^\s?#]*)?", 'a URL such as "http://127.0.0.1:9091"'),
+        Url(r"(/[^\s?#]*)?", 'a URL such as "http://127.0.0.1:9091", without a password'),
         "http://127.0.0.1:9091",
         "where the Pushgateway is",
     )
     interval: float = setting(AtLeast(1), "15s", "from one push to the next")
-    headers: Mapping[str, str] = setting(
-        Table(Text(r"[^\r\n\0]*", "a text of one line"), pattern=r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"),
-        {},
-        "headers of the requests",
-    )
+    headers: Mapping[str, str] = headers({}, "headers of the requests")
     job_name: str = setting(
         Text(r"[^\s?#]+", 'a path such as "${name}/instance/${name}~${host}"'),
         "${name}/instance/${name}~${host}",
         "job and grouping labels; ${name} and ${host} are the two parts of node.name",
+    )
+
+
+@frozen(kw_only=True)
+class OutboundConfig:
+    """What administrators may make the broker ask over HTTP: authenticators, authorization sources, key sets."""
+
+    access_rules: tuple[str, ...] = setting(
+        ListOf(Text(r"(allow|deny) \S+", 'a rule such as "allow all" or "deny 192.168.0.0/24"')),
+        ["deny 169.254.0.0/16", "deny fe80::/10", "deny fd00:ec2::254", "deny 100.100.100.200", "allow all"],
+        "the first rule that holds for the address of a web service decides; cannot be changed over REST",
     )
 
 
@@ -196,6 +228,11 @@ class Config:
     auto_subscribe: AutoSubscribeConfig = table(AutoSubscribeConfig, "subscriptions that clients get by themselves")
     topic_metrics: tuple[TopicMetricConfig, ...] = records(TopicMetricConfig, "topics whose messages are counted")
     slow_subs: SlowSubsConfig = table(SlowSubsConfig, "clients that take long to get messages")
+    authentication: tuple[AuthenticatorConfig, ...] = variants(
+        AUTHENTICATORS, ("mechanism", "backend"), "who is let in: authenticators in their order"
+    )
+    authorization: AuthorizationConfig = table(AuthorizationConfig, "who may publish and subscribe to what")
+    outbound: OutboundConfig = table(OutboundConfig, "where the broker itself may connect to")
     store: StoreConfig = table(StoreConfig, "what is kept, and how well")
     dashboard: DashboardConfig = table(DashboardConfig, "the REST API")
     api_key: ApiKeyConfig = table(ApiKeyConfig, "who may use the REST API")
@@ -204,7 +241,7 @@ class Config:
     sysmon: SysmonConfig = table(SysmonConfig, "limits of the whole process, and what is watched")
     sys_topics: SysTopicsConfig = table(SysTopicsConfig, "what the broker says of itself under $SYS")
     prometheus: PrometheusConfig = table(PrometheusConfig, "figures for Prometheus")
-    flapping_detect: FlappingDetectConfig = table(FlappingDetectConfig, "EMQX's own")
+    flapping_detect: FlappingDetectConfig = table(FlappingDetectConfig, "clients that come and go")
     force_shutdown: ForceShutdownConfig = table(ForceShutdownConfig, "EMQX's own")
     force_gc: ForceGcConfig = table(ForceGcConfig, "EMQX's own")
     durable_sessions: DurableSessionsConfig = table(DurableSessionsConfig, "EMQX's own")
@@ -218,6 +255,7 @@ class Config:
                 "tcp": {"default": ListenerConfig(bind="127.0.0.1:1883")},
                 "ws": {"default": ListenerConfig(bind="127.0.0.1:8083")},
             },
+            authorization=AuthorizationConfig(sources=(FileSourceConfig(rules=DEFAULT_RULES),)),
             sysmon=SysmonConfig(os=OsConfig(cpu_check_interval=60.0, mem_check_interval=60.0)),
             sys_topics=SysTopicsConfig(sys_msg_interval=60.0, sys_heartbeat_interval=30.0),
             dashboard=DashboardConfig(
@@ -230,6 +268,12 @@ class Config:
         """The REST API's listener if there is to be one."""
         http = self.dashboard.listeners.http
         return http if http is not None and http.enable else None
+
+    @property
+    def https(self) -> HttpsConfig | None:
+        """The same over TLS."""
+        https = self.dashboard.listeners.https
+        return https if https is not None and https.enable else None
 
     @property
     def in_memory(self) -> bool:

@@ -7,8 +7,10 @@ for); the walkers of `tree` are the only readers.
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from keyword import iskeyword
 from typing import Any
 
 import attrs
@@ -20,6 +22,12 @@ ENTRY = "trio_broker.config"
 
 HIDDEN = "******"
 """What a secret looks like from outside."""
+
+SECRET = re.compile(r"auth|token|secret|key|pas+w|pwd|cookie", re.IGNORECASE)
+"""What is called so may be a secret, though nobody declared it."""
+
+_USER = re.compile(r"\w:[^\s\"]*@")
+"""Maybe a user and a password in a URL."""
 
 
 class Kind(ABC):
@@ -42,6 +50,10 @@ class Kind(ABC):
     def plain(self, value: Any) -> object:
         """The form for TOML and JSON."""
         return value
+
+    def told(self, raw: object) -> str:
+        """A value that is refused, as the message has it."""
+        return show(raw)
 
     def parse(self, raw: object, *, text: bool = False) -> object:
         return self.check(self.read_text(raw) if text and isinstance(raw, str) else self.read(raw))
@@ -80,7 +92,8 @@ class Setting(Entry):
         try:
             return self.kind.parse(raw, text=text)
         except (ValueError, OverflowError) as error:
-            raise ConfigError(key, f"{show(raw)} is not {self.kind.expects}") from error
+            shown = HIDDEN if self.secret else self.kind.told(raw)
+            raise ConfigError(key, f"{shown} is not {self.kind.expects}") from error
 
     def plain(self, current: Any, *, secrets: bool) -> object:
         if self.secret and current and not secrets:
@@ -100,11 +113,12 @@ def setting(kind: Kind, default: object, doc: str, *, secret: bool = False) -> A
         try:
             return kind.check(value)
         except ValueError as error:
-            raise ConfigError(field.name, f"{show(value)} is not {kind.expects}") from error
+            shown = HIDDEN if secret else kind.told(value)
+            raise ConfigError(field.name, f"{shown} is not {kind.expects}") from error
 
     converter = attrs.Converter(check, takes_field=True)
     entry = Setting(kind, default, doc, secret)
-    return attrs.field(default=kind.parse(default), converter=converter, metadata={ENTRY: entry})
+    return attrs.field(default=kind.parse(default), converter=converter, repr=not secret, metadata={ENTRY: entry})
 
 
 def section(entry: Entry, factory: Callable[[], object], converter: Callable[[Any], object] | None = None) -> Any:
@@ -113,11 +127,25 @@ def section(entry: Entry, factory: Callable[[], object], converter: Callable[[An
 
 
 def entries(cls: type[attrs.AttrsInstance]) -> Mapping[str, Entry]:
-    """The keys of a class, in their order."""
-    return {field.name: field.metadata[ENTRY] for field in attrs.fields(cls) if ENTRY in field.metadata}
+    """The keys of a class, in their order. A key that is a word of Python has an underscore behind it in the class."""
+    return {
+        field.name.removesuffix("_"): field.metadata[ENTRY] for field in attrs.fields(cls) if ENTRY in field.metadata
+    }
+
+
+def attribute(key: str) -> str:
+    """The name that a key has in its class."""
+    return f"{key}_" if iskeyword(key) else key
 
 
 def show(raw: object) -> str:
     """A value within one line of a message."""
     text = json.dumps(raw, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def show_unless_secret(key: str, raw: object) -> str:
+    """The same of a value that is in the wrong place or of the wrong form: nobody knows what is in it."""
+    full = json.dumps(raw, default=str)
+    hidden = SECRET.search(key.rpartition(".")[2]) or SECRET.search(full) or _USER.search(full)
+    return HIDDEN if hidden else show(raw)

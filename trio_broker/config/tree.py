@@ -6,16 +6,17 @@ Invariant: `overlay(Config(), to_dict(config, secrets=True)) == config`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
 
 from trio_broker.config.kinds import toml_value
-from trio_broker.config.setting import Entry, entries, section, show
+from trio_broker.config.setting import Entry, attribute, entries, section, show_unless_secret
 from trio_broker.errors import ConfigError
 
 S = TypeVar("S", bound=attrs.AttrsInstance)
+Hides: TypeAlias = Callable[[Any], Collection[str]]
 
 
 class UnknownKey(ConfigError):
@@ -23,7 +24,7 @@ class UnknownKey(ConfigError):
 
     def __init__(self, key: str, value: object, nearest: str = "") -> None:
         hint = f"; the nearest known key is {nearest}" if nearest else ""
-        super().__init__(key, f"unknown key (value {show(value)}){hint}")
+        super().__init__(key, f"unknown key (value {show_unless_secret(key, value)}){hint}")
         self.value = value
 
     def with_nearest(self, known: Iterable[str]) -> UnknownKey:
@@ -54,23 +55,30 @@ def _filled(key: str, parts: list[str]) -> list[str]:
 class _Table(Entry):
     """A table below, in a class of its own; None while an optional one is absent."""
 
-    def __init__(self, cls: type[attrs.AttrsInstance], doc: str) -> None:
+    def __init__(self, cls: type[attrs.AttrsInstance], doc: str, hides: Hides | None) -> None:
         self.cls = cls
         self.doc = doc
+        self._hides = hides
 
     def overlay(self, current: Any, raw: object, key: str, *, text: bool) -> object:
         return overlay(self.cls() if current is None else current, as_table(raw, key, text=text), key, text=text)
 
     def plain(self, current: Any, *, secrets: bool) -> object:
-        return None if current is None else plain(current, secrets=secrets)
+        if current is None:
+            return None
+        hidden = () if self._hides is None or secrets else self._hides(current)
+        return {key: value for key, value in plain(current, secrets=secrets).items() if key not in hidden}
 
     def keys(self, key: str) -> Iterator[str]:
         return keys(self.cls, key)
 
 
-def table(cls: type[attrs.AttrsInstance], doc: str, *, optional: bool = False) -> Any:
-    """An attrs field for a table below; an `optional` one is None until something is said of it."""
-    return section(_Table(cls, doc), factory=_absent if optional else cls)
+def table(cls: type[attrs.AttrsInstance], doc: str, *, optional: bool = False, hides: Hides | None = None) -> Any:
+    """An attrs field for a table below; an `optional` one is None until something is said of it.
+
+    `hides`: the keys that are not shown, as they mean nothing beside what the others say; they are kept all the same.
+    """
+    return section(_Table(cls, doc, hides), factory=_absent if optional else cls)
 
 
 class Records(Entry):
@@ -86,9 +94,9 @@ class Records(Entry):
             try:
                 value = toml_value(raw)
             except ValueError as error:
-                raise ConfigError(key, f"{show(raw)} is not a list of tables") from error
+                raise ConfigError(key, f"{show_unless_secret(key, raw)} is not a list of tables") from error
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(key, f"{show(raw)} is not a list of tables")
+            raise ConfigError(key, f"{show_unless_secret(key, raw)} is not a list of tables")
         return tuple(
             overlay(self.cls(), as_table(item, f"{key}.{number}"), f"{key}.{number}")
             for number, item in enumerate(value, 1)
@@ -117,9 +125,9 @@ def as_table(raw: object, key: str, *, text: bool = False) -> Mapping[str, objec
         try:
             value = toml_value(raw)
         except ValueError as error:
-            raise ConfigError(key, f"{show(raw)} is not a table") from error
+            raise ConfigError(key, f"{show_unless_secret(key, raw)} is not a table") from error
     if not isinstance(value, Mapping):
-        raise ConfigError(key, f"{show(raw)} is not a table")
+        raise ConfigError(key, f"{show_unless_secret(key, raw)} is not a table")
     return value
 
 
@@ -132,7 +140,8 @@ def overlay(target: S, layer: Mapping[str, object], key: str = "", *, text: bool
         if name not in known:
             raise UnknownKey(path, raw)
         if raw is not None:
-            changes[name] = known[name].overlay(getattr(target, name), raw, path, text=text)
+            field = attribute(name)
+            changes[field] = known[name].overlay(getattr(target, field), raw, path, text=text)
     evolved: S = attrs.evolve(cast(Any, target), **changes)
     return evolved
 
@@ -140,7 +149,8 @@ def overlay(target: S, layer: Mapping[str, object], key: str = "", *, text: bool
 def plain(target: attrs.AttrsInstance, *, secrets: bool = False) -> dict[str, Any]:
     """Plain tables in EMQX's text forms; secrets as `******` unless asked for."""
     pairs = (
-        (name, entry.plain(getattr(target, name), secrets=secrets)) for name, entry in entries(type(target)).items()
+        (name, entry.plain(getattr(target, attribute(name)), secrets=secrets))
+        for name, entry in entries(type(target)).items()
     )
     return {name: value for name, value in pairs if value is not None}
 

@@ -25,24 +25,21 @@ _MQTT_KEYS = (
     "strict_mode",
 )
 _RETAINER_KEYS = ("storage_type", "index_specs")
-_EMQX_TABLES = ("sysmon.vm", "flapping_detect", "force_shutdown", "force_gc", "durable_sessions")
+_EMQX_TABLES = ("sysmon.vm", "force_shutdown", "force_gc", "durable_sessions")
 _LISTENER_KEYS = ("mountpoint",)
-_FROM_CERTIFICATE = ("peer_cert_as_clientid", "peer_cert_as_username")
 
 
 def without_effect(config: Config) -> list[str]:
     """The keys that were given another value than their default, and have no effect."""
     keys = [f"mqtt.{key}" for key in _MQTT_KEYS if getattr(config.mqtt, key) != getattr(MqttConfig(), key)]
-    keys += [
-        f"mqtt.{key} = {getattr(config.mqtt, key)!r}"
-        for key in _FROM_CERTIFICATE
-        if getattr(config.mqtt, key) not in ("disabled", "cn", "dn")
-    ]
     keys += _changed(config.retainer.backend, "retainer.backend", _RETAINER_KEYS)
     keys += _changed(config.sysmon.os, "sysmon.os", ("procmem_high_watermark",))
     for name in _EMQX_TABLES:
         found: Any = attrgetter(name)(config)
         keys += _changed(found, name, entries(type(found)))
+    https = config.dashboard.listeners.https
+    if https is not None:
+        keys += _changed(https.ssl_options, "dashboard.listeners.https.ssl_options", ("depth",))
     plain = ListenerConfig()
     for kind, listeners in config.listeners.items():
         for name, listener in listeners.items():
@@ -55,8 +52,6 @@ def without_effect(config: Config) -> list[str]:
                 keys.append(f"listeners.{kind}.{name}.tcp_options.buffer")
             if listener.ssl_options.depth != plain.ssl_options.depth:
                 keys.append(f"listeners.{kind}.{name}.ssl_options.depth")
-            if listener.enable_authn == "quick_deny_anonymous":
-                keys.append(f"listeners.{kind}.{name}.enable_authn = 'quick_deny_anonymous' (taken as true)")
     return keys
 
 

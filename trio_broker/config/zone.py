@@ -1,7 +1,7 @@
-"""What else EMQX calls a zone's, beside `mqtt`, and has no meaning here: its runtime's limits,
-durable sessions, and bans of clients that come and go.
+"""What else EMQX calls a zone's, beside `mqtt`: bans of clients that come and go; and what has no meaning here, the
+limits of its runtime and durable sessions.
 
-Invariant: none of these keys has an effect; a broker that is given another value for one of them says so.
+Invariant: only `flapping_detect` has an effect; a broker that is given another value for another key says so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from trio_broker.config.kinds import Duration, Flag, Integer, Size
 from trio_broker.config.setting import setting
 
 _RUNTIME = "of EMQX's runtime"
-_FLAPPING = "of EMQX's bans of clients that come and go"
 _DURABLE = "of EMQX's durable sessions"
 
 
@@ -43,7 +42,7 @@ class DurableSessionsConfig:
 
 @frozen(kw_only=True)
 class FlappingDetectConfig:
-    enable: bool = setting(Flag(), False, _FLAPPING)
-    window_time: float = setting(Duration(), "1m", _FLAPPING)
-    max_count: int = setting(Integer(1), 15, _FLAPPING)
-    ban_time: float = setting(Duration(), "5m", _FLAPPING)
+    enable: bool = setting(Flag(), False, "clients that come and go too often are banned for a while")
+    window_time: float = setting(Duration(), "1m", "the time in which the ends of a client's connections are counted")
+    max_count: int = setting(Integer(1), 15, "so many ends within window_time, and the client identifier is banned")
+    ban_time: float = setting(Duration(), "5m", "how long it is")

@@ -16,8 +16,8 @@ import trio
 from attrs import define, evolve, field
 
 from trio_broker.actors.gate import ConnectionInfo
-from trio_broker.listeners.access_rules import ConnectionRate
 from trio_broker.listeners.addresses import open_tcp_sockets, plain_host
+from trio_broker.listeners.connection_rate import ConnectionRate
 from trio_broker.listeners.listener import LOCAL_PEER, BoundAddress, Listener
 
 BURST = 64

@@ -22,6 +22,8 @@ from trio_broker.listeners.advice import with_advice
 from trio_broker.listeners.kinds import make_listener
 from trio_broker.listeners.listener import BoundAddress, Listener, Places, info_of
 from trio_broker.listeners.same_place import door_of, in_the_way_of, place_of, same_bind
+from trio_broker.listeners.tls import StreamListener
+from trio_broker.listeners.tls_files import TlsWatch
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class Keeper:
     """`run` it; `changed` is the watcher of `listeners` in the settings."""
 
     _gate: Gate
+    _watch: TlsWatch = field(factory=TlsWatch)
     _config: Config = field(factory=Config, init=False)
     _running: dict[str, Listener] = field(factory=dict, init=False)
     _places: dict[str, Places] = field(factory=dict, init=False)
@@ -114,13 +117,19 @@ class Keeper:
                     if old.config.bind != config.bind:
                         dropped.append(old)
             await self._open(fresh, leaving)
-            # From here on nothing waits and nothing fails.
+            rates = {identifier: _rates(listener.config) for identifier, listener in self._running.items()}
+            # From here on nothing fails, and nothing waits until all of it is in force.
             self._exchange(fresh, leaving, dropped)
             for old, listener in renewed:
                 old.become(listener)
             self._config = after
             known = {config.identifier for config in listener_configs(after)}
             self._places = {name: places for name, places in self._places.items() if name in known or places.taken}
+            self._watch_files()
+            with trio.CancelScope(shield=True):  # no I/O, and no more work than there are connections
+                for identifier, listener in list(self._running.items()):
+                    if rates.get(identifier, _rates(listener.config)) != _rates(listener.config):
+                        await self._gate.use_rates(identifier, *_rates(listener.config))
 
     async def start(self, identifier: str) -> None:
         """Open it if it is enabled and does not run, which is so only after a failure. Raises as `changed` does."""
@@ -130,6 +139,7 @@ class Keeper:
                 listener = self._made(config)
                 await self._open([listener], [])
                 self._exchange([listener], [], [])
+                self._watch_files()
 
     async def restart(self, identifier: str) -> None:
         """Close it with all its connections, and open it anew: its files are read again. Raises as `changed` does."""
@@ -141,6 +151,20 @@ class Keeper:
             old = [self._running[identifier]] if identifier in self._running else []
             await self._open([listener], old)
             self._exchange([listener], old, old)
+            self._watch_files()
+
+    async def reload(self, identifier: str) -> None:
+        """Read the files of its certificate again, for who comes from now on. Raises ListenerError."""
+        async with self._lock:
+            listener = self._running.get(identifier)
+            if isinstance(listener, StreamListener) and listener.tls is not None:
+                self._watch.reload(listener.tls)
+
+    def _watch_files(self) -> None:
+        running = self._running.values()
+        self._watch.use(
+            "listeners", [one.tls for one in running if isinstance(one, StreamListener) and one.tls is not None]
+        )
 
     def _enabled(self, identifier: str) -> ListenerConfig | None:
         for config in listener_configs(self._config):
@@ -225,7 +249,13 @@ class Keeper:
                         listener.close()
                     else:
                         self._serve([listener])
+        self._watch_files()
 
 
 def _address(bound: BoundAddress) -> Bound:
     return (bound.host,) if bound.port is None else (bound.host, bound.port)
+
+
+def _rates(config: ListenerConfig) -> tuple[float, float]:
+    """What one client may send in a second."""
+    return config.messages_rate, config.bytes_rate

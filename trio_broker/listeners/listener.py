@@ -14,13 +14,13 @@ from contextlib import contextmanager
 import trio
 from attrs import define, field
 
+from trio_broker.access.address_rules import AddressRules, parse_address_rules
 from trio_broker.actors.gate import ConnectionInfo, Gate
 from trio_broker.actors.questions import ListenerInfo
+from trio_broker.actors.throttle import ThrottledLog
 from trio_broker.config.listeners import ListenerConfig
 from trio_broker.config.tree import plain
 from trio_broker.errors import ListenerError
-from trio_broker.listeners.access_rules import AccessRules, parse_access_rules
-from trio_broker.listeners.throttle import ThrottledLog
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Listener(ABC):
     counters: ListenerCounters = field(factory=ListenerCounters, init=False)
     bound: BoundAddress | None = field(default=None, init=False)
     log: ThrottledLog = field(init=False, repr=False)
-    access: AccessRules | None = field(init=False, repr=False)
+    access: AddressRules | None = field(init=False, repr=False)
     """None = everybody may connect."""
     _gate: Gate | None = field(default=None, init=False, repr=False)
     _nursery: trio.Nursery | None = field(default=None, init=False, repr=False)
@@ -98,9 +98,9 @@ class Listener(ABC):
         return ThrottledLog(logger)
 
     @access.default
-    def _access_rules(self) -> AccessRules | None:
+    def _access_rules(self) -> AddressRules | None:
         try:
-            rules = parse_access_rules(self.config.access_rules)
+            rules = parse_address_rules(self.config.access_rules)
         except ValueError as wrong:
             raise ListenerError(f"listener {self.config.identifier}: access_rules: {wrong}") from None
         return None if rules.open else rules
@@ -165,6 +165,12 @@ class Listener(ABC):
                 with trio.CancelScope() as accepting:
                     self._accepting = accepting
                     logger.info("listener %s: listening on %s", self.identifier, bound)
+                    if self.config.proxy_protocol and self.access is None and not self.config.address.is_loopback:
+                        logger.warning(
+                            "listener %s: whoever reaches it may say where it comes from (proxy_protocol); "
+                            "let only the proxy in (access_rules)",
+                            self.identifier,
+                        )
                     task_status.started(bound)
                     await self._accept()
                 self.close()
@@ -234,7 +240,7 @@ class Listener(ABC):
             listener=self.identifier,
             peer_host=peer_host,
             peer_port=peer_port,
-            enable_authn=bool(config.enable_authn),
+            enable_authn=config.enable_authn,
             mountpoint=config.mountpoint,
             high_watermark=config.tcp_options.high_watermark,
             send_timeout=config.tcp_options.send_timeout,

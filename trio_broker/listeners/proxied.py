@@ -9,6 +9,7 @@ import socket
 
 import trio
 
+from trio_broker.access.authentication import is_local
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.listeners.listener import Listener
 from trio_broker.listeners.proxy_protocol import ProxyHeader, ProxyHeaderParser, ProxyProtocolError
@@ -33,13 +34,18 @@ async def read_header(sock: socket.socket) -> ProxyHeader:
     return parser.header
 
 
+def believable(said: str, proxy: str) -> bool:
+    """A client on the machine of a proxy elsewhere is not on ours: who is local here may need no password."""
+    return is_local(proxy) or not is_local(said)
+
+
 async def meet_proxy(listener: Listener, sock: socket.socket, info: ConnectionInfo) -> bool:
     """Put the address from the header into `info`. False: the connection is closed and counted out."""
     ready = False
     try:
         with listener.handshake(listener.config.proxy_protocol_timeout) as deadline:
             header = await read_header(sock)
-            if header.host is not None:
+            if header.host is not None and believable(header.host, info.peer_host):
                 info.peer_host, info.peer_port = header.host, header.port
             info.certificate_common_name = header.common_name
             ready = True

@@ -21,6 +21,11 @@ _TLV_SSL = 0x20
 _TLV_SSL_COMMON_NAME = 0x22
 
 
+def is_sane_name(name: str) -> bool:
+    """No control characters, as in every name that MQTT carries: names go into logs, topics and requests to others."""
+    return not any(character < " " or "\x7f" <= character <= "\x9f" for character in name)
+
+
 class ProxyProtocolError(TrioBrokerError):
     """The peer sent something that is no PROXY header."""
 
@@ -157,5 +162,8 @@ def _common_name(data: bytes) -> str | None:
             return None
         for sub_kind, sub_value in _fields(value[5:]):
             if sub_kind == _TLV_SSL_COMMON_NAME:
-                return sub_value.decode("utf-8", "replace")
+                name = sub_value.decode("utf-8", "replace")
+                if not is_sane_name(name):
+                    raise ProxyProtocolError("a common name with control characters")
+                return name
     return None

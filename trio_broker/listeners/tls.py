@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+from functools import partial
 
 import trio
 from attrs import define, field
 
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.listeners.accepting import SocketListener
-from trio_broker.listeners.lingering import LingeringStream
 from trio_broker.listeners.listener import Listener
 from trio_broker.listeners.proxied import meet_proxy
-from trio_broker.listeners.tls_context import build_context, common_name, distinguished_name
-from trio_broker.listeners.tls_stream import TlsStream, is_eof
+from trio_broker.listeners.proxy_protocol import is_sane_name
+from trio_broker.listeners.tls_context import common_name, distinguished_name
+from trio_broker.listeners.tls_files import TlsFiles
+from trio_broker.listeners.tls_stream import TlsStream, is_eof, server_side
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +32,18 @@ _WHAT = "TLS handshake"
 class StreamListener(SocketListener):
     """A task for each connection: PROXY header, TLS handshake, whatever `_serve` adds, MQTT."""
 
-    context: ssl.SSLContext | None = field(default=None, init=False, repr=False)
+    tls: TlsFiles | None = field(default=None, init=False, repr=False)
     alpn: str = field(default="mqtt", init=False)
 
     def prepare(self) -> None:
         if self.kind in SECURE_KINDS:
-            self.context = build_context(self.identifier, self.config.ssl_options, alpn=self.alpn)
+            self.tls = TlsFiles(f"listener {self.identifier}", self.config.ssl_options, self.alpn)
+            self.tls.load()
 
     def become(self, other: Listener) -> None:
         super().become(other)
         assert isinstance(other, StreamListener)
-        self.context = other.context
+        self.tls = other.tls
 
     def _take(self, sock: socket.socket, info: ConnectionInfo) -> None:
         assert self._nursery is not None
@@ -61,13 +64,14 @@ class StreamListener(SocketListener):
             )
         finally:
             sock.close()
+            info.certificate = None
             info.ended()
 
     async def _secured(self, transport: trio.SocketStream, info: ConnectionInfo) -> trio.abc.Stream | None:
         """The stream to go on with; None when the TLS handshake failed."""
-        if self.context is None:
+        if self.tls is None:
             return transport
-        stream = trio.SSLStream(LingeringStream(transport), self.context, server_side=True)
+        stream = server_side(transport, self.tls.context)
         with self.handshake(self.config.ssl_options.handshake_timeout):
             try:
                 await stream.do_handshake()
@@ -78,6 +82,11 @@ class StreamListener(SocketListener):
             if certificate:
                 info.certificate_common_name = common_name(certificate)
                 info.certificate_distinguished_name = distinguished_name(certificate)
+                if not is_sane_name((info.certificate_common_name or "") + (info.certificate_distinguished_name or "")):
+                    self.handshake_failed(_WHAT, info, "control characters in the name of its certificate")
+                    return None
+                # Not the certificate itself: hardly anybody wants it, and OpenSSL has it anyway.
+                info.certificate = partial(stream.getpeercert, binary_form=True)
             return TlsStream(stream)
         if self.running:
             self.handshake_timed_out(_WHAT, info)

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Sequence
 from typing import Any
 
+from trio_broker.config.files import check_plain_file
 from trio_broker.config.listeners import SslOptions
 from trio_broker.errors import ListenerError
 
@@ -25,26 +26,29 @@ _REASONS = {
 }
 
 
-def build_context(identifier: str, options: SslOptions, *, alpn: str) -> ssl.SSLContext:
-    """A server context. Raises ListenerError: one line that names the listener, the option and the file."""
+def build_context(door: str, options: SslOptions, *, alpn: str) -> ssl.SSLContext:
+    """A server context. Raises ListenerError: one line that names the door, the option and the file.
+
+    `door` begins that line: "listener ssl:default".
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if options.honor_cipher_order:
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols([alpn])
-    _set_versions(identifier, context, options.versions)
-    _set_ciphers(identifier, context, options.ciphers)
-    _load_certificate(identifier, context, options)
-    _set_verification(identifier, context, options)
+    _set_versions(door, context, options.versions)
+    _set_ciphers(door, context, options.ciphers)
+    _load_certificate(door, context, options)
+    _set_verification(door, context, options)
     return context
 
 
-def _load_certificate(identifier: str, context: ssl.SSLContext, options: SslOptions) -> None:
+def _load_certificate(door: str, context: ssl.SSLContext, options: SslOptions) -> None:
     certfile, keyfile = options.certfile, options.keyfile or options.certfile
     if not certfile:
-        raise ListenerError(f"listener {identifier}: ssl_options.certfile is not set")
-    _check_readable(identifier, "certfile", certfile)
-    _check_readable(identifier, "keyfile", keyfile)
+        raise ListenerError(f"{door}: ssl_options.certfile is not set")
+    _check_readable(door, "certfile", certfile)
+    _check_readable(door, "keyfile", keyfile)
     asked = False
 
     def password() -> str:
@@ -65,9 +69,9 @@ def _load_certificate(identifier: str, context: ssl.SSLContext, options: SslOpti
             where, reason = f"certfile {certfile!r}", "there is no PEM certificate in it"
         elif not reason:
             where, reason = f"keyfile {keyfile!r}", "there is no PEM private key in it"
-        raise ListenerError(f"listener {identifier}: ssl_options.{where}: {reason}") from None
+        raise ListenerError(f"{door}: ssl_options.{where}: {reason}") from None
     except ValueError as error:  # a password of more than 1024 bytes
-        raise ListenerError(f"listener {identifier}: ssl_options.password: {error}") from None
+        raise ListenerError(f"{door}: ssl_options.password: {error}") from None
 
 
 def _holds_certificates(path: str) -> bool:
@@ -82,44 +86,39 @@ def _reason(error: OSError) -> str:
     return _REASONS.get(getattr(error, "reason", None) or "", "")
 
 
-def _set_verification(identifier: str, context: ssl.SSLContext, options: SslOptions) -> None:
+def _set_verification(door: str, context: ssl.SSLContext, options: SslOptions) -> None:
     if options.verify == "verify_none":
         return
     if not options.cacertfile:
-        raise ListenerError(f"listener {identifier}: ssl_options.verify = verify_peer needs ssl_options.cacertfile")
-    _check_readable(identifier, "cacertfile", options.cacertfile)
+        raise ListenerError(f"{door}: ssl_options.verify = verify_peer needs ssl_options.cacertfile")
+    _check_readable(door, "cacertfile", options.cacertfile)
     if not _holds_certificates(options.cacertfile):
-        raise ListenerError(
-            f"listener {identifier}: ssl_options.cacertfile {options.cacertfile!r}: there is no PEM certificate in it"
-        )
+        raise ListenerError(f"{door}: ssl_options.cacertfile {options.cacertfile!r}: there is no PEM certificate in it")
     context.load_verify_locations(options.cacertfile)
     context.verify_mode = ssl.CERT_REQUIRED if options.fail_if_no_peer_cert else ssl.CERT_OPTIONAL
 
 
-def _set_versions(identifier: str, context: ssl.SSLContext, versions: Sequence[str]) -> None:
+def _set_versions(door: str, context: ssl.SSLContext, versions: Sequence[str]) -> None:
     if not versions:
-        raise ListenerError(f"listener {identifier}: ssl_options.versions is empty")
+        raise ListenerError(f"{door}: ssl_options.versions is empty")
     chosen = sorted(_VERSIONS[version] for version in versions)
     context.minimum_version, context.maximum_version = chosen[0], chosen[-1]
 
 
-def _set_ciphers(identifier: str, context: ssl.SSLContext, ciphers: Sequence[str]) -> None:
+def _set_ciphers(door: str, context: ssl.SSLContext, ciphers: Sequence[str]) -> None:
     # Python cannot choose among the TLS 1.3 suites (TLS_...): they are all on.
     below_1_3 = [cipher for cipher in ciphers if not cipher.startswith("TLS_")]
     try:
         context.set_ciphers(":".join(below_1_3) or CIPHERS)
     except ssl.SSLError:
-        raise ListenerError(
-            f"listener {identifier}: ssl_options.ciphers: none of them is known: {':'.join(below_1_3)}"
-        ) from None
+        raise ListenerError(f"{door}: ssl_options.ciphers: none of them is known: {':'.join(below_1_3)}") from None
 
 
-def _check_readable(identifier: str, option: str, path: str) -> None:
+def _check_readable(door: str, option: str, path: str) -> None:
     try:
-        with open(path, "rb"):
-            return
+        check_plain_file(path)
     except OSError as error:
-        raise ListenerError(f"listener {identifier}: ssl_options.{option} {path!r}: {error.strerror}") from None
+        raise ListenerError(f"{door}: ssl_options.{option} {path!r}: {error.strerror}") from None
 
 
 Certificate = dict[str, Any]

@@ -42,6 +42,11 @@ class TlsStream(trio.abc.Stream):
             await self._tls.aclose()
 
 
+def server_side(transport: trio.SocketStream, context: ssl.SSLContext) -> trio.SSLStream[LingeringStream]:
+    """The server's end of a TLS connection; the handshake is still to be done."""
+    return trio.SSLStream(LingeringStream(transport), context, server_side=True)
+
+
 def is_eof(error: BaseException | None) -> bool:
     """The peer closed without close_notify."""
     return isinstance(error, ssl.SSLEOFError) or (

@@ -6,7 +6,7 @@ order of arrival, answers go to `step.out`, and a broken rule raises ProtocolErr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from struct import pack
 from typing import Any
 
@@ -39,7 +39,7 @@ from trio_broker.session.meter import Meter
 from trio_broker.session.requests import LongRequest, go_on, handle_subscribe, handle_unsubscribe
 from trio_broker.session.session import NEVER, Session
 from trio_broker.session.step import Step
-from trio_broker.session.subscribe import Authorize, Rewrite
+from trio_broker.session.subscribe import Asked, AuthorizePublish, AuthorizeSubscribe, Questions, Rewrite
 
 # The properties of a PUBLISH that travel to its subscribers.
 _TRAVELLING = (
@@ -61,7 +61,8 @@ class Channel:
     `recipient` is the session's handle for the router, `publisher` the one that gets the acknowledgements of runs.
     `authorize_publish` and `authorize_subscribe` are None where everything is allowed, `rewrite` where filters stay as
     they are. After `handle` saw a DISCONNECT, `ended` is that packet. While `long` is not None, a request with many
-    filters is under way (see `trio_broker.session.requests`): nothing may be handled before all of it is done.
+    filters is under way (see `trio_broker.session.requests`): nothing may be handled before all of it is done. The same
+    holds while `undecided` is not empty: whether that may be done has to be found out first; then `go_on`.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class Channel:
         "aliases",
         "authorize_publish",
         "authorize_subscribe",
+        "deny_disconnects",
         "ended",
         "level",
         "limits",
@@ -78,6 +80,7 @@ class Channel:
         "on_auth",
         "origin",
         "publisher",
+        "questions",
         "receive_maximum",
         "recipient",
         "rest",
@@ -86,6 +89,7 @@ class Channel:
         "session_expiry_interval",
         "terms",
         "unacknowledged",
+        "undecided",
     )
 
     def __init__(
@@ -95,8 +99,8 @@ class Channel:
         origin: Origin,
         recipient: Any,
         publisher: Any,
-        authorize_publish: Authorize | None = None,
-        authorize_subscribe: Authorize | None = None,
+        authorize_publish: AuthorizePublish | None = None,
+        authorize_subscribe: AuthorizeSubscribe | None = None,
         rewrite: Rewrite | None = None,
     ) -> None:
         self.session = session
@@ -109,6 +113,9 @@ class Channel:
         self.publisher = publisher
         self.authorize_publish = authorize_publish
         self.authorize_subscribe = authorize_subscribe
+        self.deny_disconnects = False
+        self.questions: Questions | None = None  # where decisions may take time
+        self.undecided: Sequence[Asked] = ()
         self.rewrite = rewrite
         self._lazy = self.limits.message_expiry_interval is None  # plain messages need not be made yet
         self.aliases: dict[int, str] | None = None
@@ -145,9 +152,14 @@ class Channel:
         retain = packet.retain
         if qos > limits.max_qos_allowed or retain or topic.count("/") >= limits.max_topic_levels:
             self._check_publish(packet, topic)
-        if self.authorize_publish is not None and not self.authorize_publish(topic):
-            self._refuse_publish(packet, step)
-            return True
+        if self.authorize_publish is not None:
+            allowed = self.authorize_publish(topic, qos, retain, step.now)
+            if not allowed:
+                if allowed is None:
+                    self._wait_for(packet, topic, ())
+                else:
+                    self._refuse_publish(packet, step)
+                return True
         message_id = step.next_message_id
         step.next_message_id = message_id + 1
         level = 5 if self.level == MQTT5 else 4
@@ -167,8 +179,12 @@ class Channel:
         return True
 
     def go_on(self, step: Step) -> None:
-        """The next part of a long request; behind the last one, the packets that waited. Raises as `handle`."""
-        if go_on(self, step):
+        """What could not be decided is decided, or there is more of a long request; behind it, the packets that waited.
+
+        Raises as `handle`.
+        """
+        self.undecided = ()
+        if self.long is None or go_on(self, step):
             rest, self.rest = self.rest, ()
             self._handle(rest, step)
 
@@ -222,9 +238,14 @@ class Channel:
                             closing, run = run, None
                             self._close_run(closing, step)
                         self._check_publish(packet, topic)
-                        if self.authorize_publish is not None and not self.authorize_publish(topic):
-                            self._refuse_publish(packet, step)
-                            continue
+                        if self.authorize_publish is not None:
+                            allowed = self.authorize_publish(topic, packet.qos, packet.retain, step.now)
+                            if not allowed:
+                                if allowed is None:
+                                    self._wait_for(packet, topic, arrived)
+                                    return
+                                self._refuse_publish(packet, step)
+                                continue
                         run = self._new_run(topic, packet.qos, packet.retain, True, step)
                         assert run.packets is not None
                         append = run.packets.append
@@ -232,6 +253,9 @@ class Channel:
                         continue
                     run = self._handle_publish(packet, run, step)
                     append = None
+                    if self.undecided:
+                        self.rest = [packet, *arrived]
+                        return
                     continue
                 # Work on a run only as long as nothing else comes between.
                 if run is not None:
@@ -242,6 +266,9 @@ class Channel:
                     return  # what stands behind a DISCONNECT is ignored
                 if self.long is not None:
                     self.rest = list(arrived)
+                    return
+                if self.undecided:
+                    self.rest = [packet, *arrived]
                     return
         finally:
             if run is not None:
@@ -356,11 +383,16 @@ class Channel:
             if self.unacknowledged + len(session.awaiting_rel) >= self.receive_maximum:  # [MQTT-3.3.4-7]
                 self.meter.packets_publish_dropped += 1
                 raise self._too_many()
-        if self.authorize_publish is not None and not self.authorize_publish(topic):
-            if run is not None:
-                self._close_run(run, step)
-            self._refuse_publish(packet, step)
-            return None
+        if self.authorize_publish is not None:
+            allowed = self.authorize_publish(topic, qos, packet.retain, step.now)
+            if not allowed:
+                if run is not None:
+                    self._close_run(run, step)
+                if allowed is None:
+                    self.undecided = (("publish", topic, qos, packet.retain),)
+                else:
+                    self._refuse_publish(packet, step)
+                return None
         travelling, expires_at, plain = self._travelling(properties, step.now)
         if (
             run is None
@@ -382,6 +414,11 @@ class Channel:
             )
         return run
 
+    def _wait_for(self, packet: Publish, topic: str, behind: Iterable[Packet]) -> None:
+        """Whether it may be published is not known yet; it and all behind it wait."""
+        self.undecided = (("publish", topic, packet.qos, packet.retain),)
+        self.rest = [packet, *behind]
+
     def _travelling(self, properties: Properties, now: float) -> tuple[Properties, float | None, bool]:
         """Properties for the subscribers, when the message expires, and whether there is neither."""
         expires_at = self._default_expiry(now)
@@ -402,6 +439,8 @@ class Channel:
         self.meter.packets_publish_auth_error += 1
         self._count_publishes(packet.qos, 1)
         self.session.stats.recv_dropped += 1
+        if self.deny_disconnects:
+            raise ProtocolError(ReasonCode.NOT_AUTHORIZED, "a PUBLISH that is not allowed")
         if packet.qos:
             reason_code = ReasonCode.NOT_AUTHORIZED if self.level == MQTT5 else ReasonCode.SUCCESS
             step.routed.append(Answer(self.publisher, packet.qos, packet.packet_identifier, reason_code))

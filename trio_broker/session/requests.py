@@ -14,18 +14,21 @@ from attrs import define, evolve, field
 from trio_broker.errors import ProtocolError
 from trio_broker.protocol.packets import MQTT5, MQTT31, Subscribe, SubscribeFilter, Unsubscribe
 from trio_broker.protocol.reason_codes import ReasonCode
+from trio_broker.protocol.topics import parse_topic_filter
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.changes import SubscribeChange, UnsubscribeChange
-from trio_broker.session.subscribe import grant, renamed
+from trio_broker.session.subscribe import Asked, grant, renamed
 
 if TYPE_CHECKING:
     from trio_broker.session.channel import Channel
     from trio_broker.session.step import Step
 
-__all__ = ["FILTERS_A_STEP", "LongRequest", "go_on", "handle_subscribe", "handle_unsubscribe"]
+__all__ = ["FILTERS_A_STEP", "RULED_A_STEP", "LongRequest", "go_on", "handle_subscribe", "handle_unsubscribe"]
 
 FILTERS_A_STEP = 256
 """A packet of a megabyte has a hundred thousand filters: so many are handled before others have their turn."""
+RULED_A_STEP = 16
+"""The same where it has to be looked up what the client may do: there may be a thousand rules."""
 
 
 @define(eq=False)
@@ -39,10 +42,11 @@ class LongRequest:
 
 def handle_subscribe(channel: Channel, packet: Subscribe, step: Step) -> None:
     """Do it, or begin a long request. Raises ProtocolError where 3.1 has no other way to say no."""
-    channel.meter.packets_subscribe_received += 1
-    if len(packet.filters) > FILTERS_A_STEP:
+    if len(packet.filters) > _filters_a_step(channel):
+        channel.meter.packets_subscribe_received += 1
         channel.long = LongRequest(packet)
-    else:
+    elif not _must_wait(channel, packet.filters, step):
+        channel.meter.packets_subscribe_received += 1
         _subscribe(channel, packet, packet.filters, step).packet_identifier = packet.packet_identifier
 
 
@@ -59,8 +63,11 @@ def go_on(channel: Channel, step: Step) -> bool:
     long = channel.long
     assert long is not None
     start = long.done
-    long.done = end = start + FILTERS_A_STEP
     packet = long.packet
+    end = start + (_filters_a_step(channel) if isinstance(packet, Subscribe) else FILTERS_A_STEP)
+    if isinstance(packet, Subscribe) and _must_wait(channel, packet.filters[start:end], step):
+        return False
+    long.done = end
     change: SubscribeChange | UnsubscribeChange
     if isinstance(packet, Subscribe):
         change = _subscribe(channel, packet, packet.filters[start:end], step)
@@ -76,6 +83,28 @@ def go_on(channel: Channel, step: Step) -> bool:
     return is_last
 
 
+def _filters_a_step(channel: Channel) -> int:
+    return FILTERS_A_STEP if channel.authorize_subscribe is None else RULED_A_STEP
+
+
+def _must_wait(channel: Channel, filters: Sequence[SubscribeFilter], step: Step) -> bool:
+    """Has it to be found out first whether some of these may be subscribed to? They are in `channel.undecided` then."""
+    questions = channel.questions
+    if questions is None:
+        return False
+    undecided: list[Asked] = []
+    for wanted in filters:
+        try:
+            match_filter = parse_topic_filter(wanted.topic_filter).match_filter
+        except ProtocolError:
+            continue
+        asked = ("subscribe", match_filter, wanted.qos, False)
+        if questions.waits_for(asked, step.now):
+            undecided.append(asked)
+    channel.undecided = undecided
+    return bool(undecided)
+
+
 def _subscribe(channel: Channel, packet: Subscribe, filters: Sequence[SubscribeFilter], step: Step) -> SubscribeChange:
     """All or some of its filters; a change without a packet identifier is not answered."""
     subscriptions = channel.session.subscriptions
@@ -85,6 +114,7 @@ def _subscribe(channel: Channel, packet: Subscribe, filters: Sequence[SubscribeF
     # Bridges must not get their own messages back, and pass RETAIN on as it is; 3.x has no options to say so.
     bridge = channel.terms.bridge and channel.level != MQTT5
     own_back = not (bridge or (channel.limits.ignore_loop_deliver and channel.level != MQTT5))
+    refused = False
     new: dict[str, Subscription] = {}
     count = len(subscriptions)
     for wanted in filters:
@@ -95,7 +125,7 @@ def _subscribe(channel: Channel, packet: Subscribe, filters: Sequence[SubscribeF
         if channel.rewrite is not None:
             topic_filter = channel.rewrite(topic_filter, channel.origin)
         existed = topic_filter in subscriptions or topic_filter in new
-        granted = grant(asked, identifier, channel.limits, count - existed, channel.authorize_subscribe)
+        granted = grant(asked, identifier, channel.limits, count - existed, channel.authorize_subscribe, step.now)
         change.existed.append(existed)
         if isinstance(granted, Subscription):
             count += not existed
@@ -111,8 +141,13 @@ def _subscribe(channel: Channel, packet: Subscribe, filters: Sequence[SubscribeF
         channel.meter.packets_subscribe_error += 1
         if granted == ReasonCode.NOT_AUTHORIZED:
             channel.meter.packets_subscribe_auth_error += 1
+            refused = True
         change.subscriptions.append(None)
         change.reason_codes.append(granted if channel.level == MQTT5 else 0x80)
+    if channel.questions is not None:
+        channel.questions.forget()
+    if refused and channel.deny_disconnects:
+        raise ProtocolError(ReasonCode.NOT_AUTHORIZED, "a SUBSCRIBE that is not allowed")
     subscriptions.update(new)
     step.routed.append(change)
     return change

@@ -6,6 +6,7 @@ Invariant: what is not granted is never stored.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from attrs import evolve
 
@@ -17,7 +18,24 @@ from trio_broker.protocol.topics import parse_topic_filter
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.limits import Limits
 
-Authorize = Callable[[str], bool]
+AuthorizePublish = Callable[[str, int, bool, float], bool | None]
+"""Topic name, QoS, RETAIN, Trio time: may it be published? None: that has to be found out first."""
+AuthorizeSubscribe = Callable[[str, int, float], bool | None]
+"""The same for a match filter."""
+Asked = tuple[str, str, int, bool]
+"""What has to be found out: "publish" or "subscribe", topic name or match filter, QoS, RETAIN."""
+
+
+class Questions(Protocol):
+    """Where decisions may take time."""
+
+    def waits_for(self, asked: Asked, now: float) -> bool:
+        """Has it to be found out before it can be decided? What need not be is remembered until `forget`."""
+
+    def forget(self) -> None:
+        """What asked for it is done."""
+
+
 Rewrite = Callable[[str, Origin], str]
 """The filter, in full, that a client's one stands for; a well-formed one for a well-formed one."""
 
@@ -33,7 +51,8 @@ def grant(
     identifier: int,
     limits: Limits,
     count: int,
-    authorize: Authorize | None,
+    authorize: AuthorizeSubscribe | None,
+    now: float,
 ) -> Subscription | ReasonCode:
     """The subscription that is granted, or why not. `count` is how many the session has without this one."""
     topic_filter = asked.topic_filter
@@ -49,7 +68,8 @@ def grant(
         return ReasonCode.TOPIC_FILTER_INVALID
     if limits.max_subscriptions is not None and count >= limits.max_subscriptions:
         return ReasonCode.QUOTA_EXCEEDED
-    if authorize is not None and not authorize(match_filter):  # a share is no way around a rule for its topics
+    # A share is no way around a rule for its topics.
+    if authorize is not None and not authorize(match_filter, asked.qos, now):
         return ReasonCode.NOT_AUTHORIZED
     return Subscription(
         topic_filter=topic_filter,

@@ -10,6 +10,12 @@ from typing import Final
 from trio_broker.api.routes import Route
 from trio_broker.api.v5 import (
     alarms,
+    api_key,
+    authentication,
+    authentication_users,
+    authorization,
+    authorization_cache,
+    authorization_rules,
     auto_subscribe,
     banned,
     client_messages,
@@ -24,6 +30,7 @@ from trio_broker.api.v5 import (
     keepalive,
     listener_changes,
     listeners,
+    login,
     metrics,
     monitor,
     nodes,
@@ -42,6 +49,7 @@ from trio_broker.api.v5 import (
     topics,
     trace,
     trace_log,
+    users,
 )
 
 BASE_PATH: Final = "/api/v5"
@@ -57,6 +65,10 @@ ROUTES: Final[tuple[Route, ...]] = tuple(
         sessions_count,
         client_messages,
         client_subscriptions,
+        authorization_cache,
+        authentication,
+        authorization,
+        authorization_rules,
         subscriptions,
         topics,
         publish,
@@ -76,12 +88,16 @@ ROUTES: Final[tuple[Route, ...]] = tuple(
         listener_changes,
         alarms,
         banned,
+        authentication_users,
         topic_rewrite,
         auto_subscribe,
         trace,
         trace_log,
         nothing_yet,
         error_codes,
+        login,
+        users,
+        api_key,
     )
     for route in module.routes.all
 )

@@ -33,7 +33,7 @@ TAR_GZ: Final = "application/octet-stream"
 
 class Export(Struct, forbid_unknown_fields=True, kw_only=True):
     root_keys: Annotated[list[str], Meta(description="Roots of the configuration; absent = all")] | UnsetType = UNSET
-    table_sets: Annotated[list[str], Meta(description="`banned`, `builtin_retainer`; absent = all")] | UnsetType = UNSET
+    table_sets: Annotated[list[str], Meta(description="Such as `banned`; absent = all")] | UnsetType = UNSET
 
 
 class Import(Struct, forbid_unknown_fields=True, kw_only=True):

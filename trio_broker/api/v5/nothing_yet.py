@@ -1,4 +1,4 @@
-"""What this broker has none of: rules, bridges, authenticators, authorization sources; and its cluster of one.
+"""What this broker has none of: rules, bridges; and its cluster of one.
 
 Invariant: these answers are true. Exporters and dashboards ask for them and stop working without an answer.
 """
@@ -16,10 +16,6 @@ from trio_broker.api.routes import Routes
 routes = Routes("Others")
 
 
-class Sources(Struct):
-    sources: list[dict[str, Any]]
-
-
 class Cluster(Struct):
     name: str
     nodes: list[str]
@@ -34,16 +30,6 @@ async def list_rules(api: Api, query: Paging) -> PageOf[dict[str, Any]]:
 @routes.get("/bridges", "List bridges")
 async def list_bridges(api: Api) -> list[dict[str, Any]]:
     return []
-
-
-@routes.get("/authentication", "List authenticators")
-async def list_authenticators(api: Api) -> list[dict[str, Any]]:
-    return []
-
-
-@routes.get("/authorization/sources", "List authorization sources")
-async def list_authorization_sources(api: Api) -> Sources:
-    return Sources([])
 
 
 @routes.get("/cluster", "The cluster this node is in")

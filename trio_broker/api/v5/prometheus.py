@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from trio_broker.actors.authn.chain import AuthenticatorStatus
+from trio_broker.actors.authz.sources import SourceStatus
 from trio_broker.api.config_types import struct_of
 from trio_broker.api.context import Api
 from trio_broker.api.routes import EVERYBODY, Documented, Reply, Routes
@@ -57,7 +59,13 @@ async def prometheus_stats(api: Api, query: ModeQuery, accept: str) -> Reply:
 
 @routes.get("/prometheus/auth", "Figures of authentication, authorization and bans", **_SCRAPED)
 async def prometheus_auth(api: Api, query: ModeQuery, accept: str) -> Reply:
-    groups = others.auth(_labels(api, query), banned=len(api.questions.banned.rows()))
+    questions = api.questions
+    groups = others.auth(
+        _labels(api, query),
+        authn={one.id: _row(one, "users_count", one.users) for one in questions.authenticators.statuses()},
+        authz={one.type: _row(one, "rules_count", one.rules) for one in questions.authorization_sources.statuses()},
+        banned=len(questions.banned.rows()),
+    )
     return _reply(accept, groups)
 
 
@@ -77,6 +85,12 @@ async def prometheus_schema_validation(api: Api, query: ModeQuery, accept: str) 
 async def prometheus_message_transformation(api: Api, query: ModeQuery, accept: str) -> Reply:
     groups = others.message_transformation(_labels(api, query))
     return _reply(accept, groups)
+
+
+def _row(one: AuthenticatorStatus | SourceStatus, counted: str, count: int | None) -> dict[str, float]:
+    """What there is to say of an authenticator or a source."""
+    known = {} if count is None else {counted: count}
+    return {**one.metrics, **known, "enable": one.enable, "status": one.status == "connected"}
 
 
 def _labels(api: Api, query: ModeQuery) -> dict[str, str]:

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
-import trio
-
 from trio_broker.actors.questions import ListenerInfo
+from trio_broker.actors.threads import in_thread
+from trio_broker.config.files import read_plain_file
 
 __all__ = ["expiries", "not_after"]
 
@@ -37,7 +37,7 @@ async def expiries(listeners: Iterable[ListenerInfo]) -> list[tuple[ListenerInfo
         if not path:
             continue
         try:
-            found.append((listener, not_after(await trio.Path(path).read_text(encoding="utf-8"))))
+            found.append((listener, not_after((await in_thread(read_plain_file, path)).decode())))
         except (OSError, ValueError) as error:
             log.warning("certificate of listener %s: %s", listener.identifier, error)
     return found

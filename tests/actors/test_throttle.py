@@ -7,7 +7,7 @@ import logging
 import pytest
 import trio
 
-from trio_broker.listeners.throttle import ThrottledLog
+from trio_broker.actors.throttle import ThrottledLog
 
 
 async def test_one_line_an_interval_for_each_subject_with_the_number_held_back(
