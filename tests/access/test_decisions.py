@@ -226,7 +226,7 @@ async def test_an_answer_that_is_not_kept_is_there_once() -> None:
     request = Request("subscribe", "t", 1)
     await asked.ask(request, 0.0)
     assert asked.subscribe("t", 1, 0.0) is True
-    asked.answers.clear()
+    asked.forget()
     assert asked.subscribe("t", 1, 0.0) is None
 
 
@@ -250,4 +250,4 @@ async def test_a_source_that_fails_has_no_opinion(caplog: pytest.LogCaptureFixtu
     ],
 )
 def test_whether_anybody_has_to_be_asked(more: dict[str, object], concerned: bool) -> None:
-    assert Authorization(Meter(), **more).concerns(SUBJECT) is concerned  # type: ignore[arg-type]
+    assert Authorization(Meter(), **more).concerns(SUBJECT.rules) is concerned  # type: ignore[arg-type]

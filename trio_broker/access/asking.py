@@ -31,7 +31,7 @@ class Request(NamedTuple):
     retain: bool = False
 
 
-@define(eq=False, frozen=True)
+@define(eq=False)
 class Subject:
     """A client as far as rules look at it. `peer_host` is "" for in-memory and Unix sockets."""
 

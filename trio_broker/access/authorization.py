@@ -10,7 +10,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import define, field
 
@@ -20,6 +20,9 @@ from trio_broker.protocol.message import Origin
 from trio_broker.routing.coverage import covers
 from trio_broker.session.meter import Meter
 from trio_broker.session.subscribe import Asked
+
+if TYPE_CHECKING:
+    from trio_broker.access.rules import RuleSet
 
 __all__ = ["Action", "Authorization", "Authorizer", "CachePolicy", "Decisions", "Figures", "PassedOver", "Source"]
 
@@ -111,9 +114,9 @@ class Authorization:
     deny_disconnects: bool = False
     cache: CachePolicy = field(factory=CachePolicy)
 
-    def concerns(self, subject: Subject) -> bool:
-        """False: everything is allowed to this client, and nobody need be asked."""
-        return self.authorizer is not None or bool(self.sources) or subject.rules is not None or not self.no_match
+    def concerns(self, rules: RuleSet | None) -> bool:
+        """False: everything is allowed to a client with these rules of its own, and nobody need be asked."""
+        return self.authorizer is not None or bool(self.sources) or rules is not None or not self.no_match
 
     def decide_now(self, subject: Subject, request: Request) -> bool | None:
         """The decision; None where somebody has to be waited for."""
@@ -182,24 +185,41 @@ class Authorization:
             self.meter.authorization_matched_deny += 1
 
 
+# Of most clients there is nothing to keep, and these are shared: they are never filled.
+_NOTHING_KEPT: Final[dict[object, tuple[bool, float]]] = {}
+_NO_ANSWERS: Final[dict[Request, bool]] = {}
+
+
+class Client(Protocol):
+    def subject(self) -> Subject:
+        """Who it is, made when somebody looks."""
+
+
 class Decisions:
     """What one client may do, as long as it is connected. Times are Trio's.
 
     `publish` answers None where somebody has to be waited for, or others are to have their turn first: `ask`, then ask
-    again. For `subscribe` see to it before
-    that with `waits_for`, and `forget` afterwards.
+    again. For `subscribe` see to it before that with `waits_for`, and `forget` afterwards. `who` is the client, or
+    tells who it is when that is asked for the first time: many clients connect and say nothing.
     """
 
-    __slots__ = ("_authorization", "_cache", "_left", "_meter", "_step", "answers", "subject")
+    __slots__ = ("_authorization", "_cache", "_left", "_meter", "_step", "_who", "answers")
 
-    def __init__(self, authorization: Authorization, subject: Subject) -> None:
+    def __init__(self, authorization: Authorization, who: Subject | Client) -> None:
         self._authorization = authorization
         self._meter = authorization.meter
-        self._cache: dict[object, tuple[bool, float]] = {}
+        self._cache = _NOTHING_KEPT
         self._step, self._left = -math.inf, 0
-        self.answers: dict[Request, bool] = {}
+        self.answers = _NO_ANSWERS
         """To what the packet at hand asks, whatever becomes of them in the cache meanwhile."""
-        self.subject = subject
+        self._who = who
+
+    @property
+    def subject(self) -> Subject:
+        who = self._who
+        if not isinstance(who, Subject):
+            who = self._who = who.subject()
+        return who
 
     @property
     def disconnects(self) -> bool:
@@ -239,25 +259,34 @@ class Decisions:
             return False
         found = self._cache.get(_key(request))
         if found is not None and now < found[1]:
-            self.answers[request] = found[0]  # others may push it out before it is used
+            self._answer(request, found[0])  # others may push it out before it is used
             return False
         decision = self._authorization.decide_now(self.subject, request)
         if decision is None:
             return True
-        self.answers[request] = decision
+        self._answer(request, decision)
         return False
 
     def forget(self) -> None:
         """The packet that asked is done."""
-        self.answers.clear()
+        self.answers = _NO_ANSWERS
+
+    def deny(self, request: Request) -> None:
+        """There was no answer in time."""
+        self._answer(request, False)
 
     async def ask(self, request: Request, now: float) -> None:
         """Put the answer into `answers`, and keep it."""
         cache = self._cache
         decision = await self._authorization.decide(self.subject, request)
-        self.answers[request] = decision
+        self._answer(request, decision)
         if cache is self._cache:
             self._keep(request, decision, now)
+
+    def _answer(self, request: Request, decision: bool) -> None:
+        if self.answers is _NO_ANSWERS:
+            self.answers = {}
+        self.answers[request] = decision
 
     def clear(self) -> None:
         """Forget what was decided, and do not keep what is being asked."""
@@ -293,6 +322,8 @@ class Decisions:
         policy = self._authorization.cache
         if not policy.enable or any(covers(one, _meant(request).topic) for one in policy.excludes):
             return
+        if self._cache is _NOTHING_KEPT:
+            self._cache = {}
         cache = self._cache
         key = _key(request)
         cache.pop(key, None)  # what is new stands last

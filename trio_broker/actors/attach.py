@@ -153,7 +153,9 @@ def _welcome(actor: SessionActor, item: Attach, agreed: Terms, present: bool) ->
         change = core.auto_subscribe.change(actor, connection)
         if change is not None:
             step.routed.append(change)
-    expire_later(connection, item.verdict)
+    verdict = item.verdict
+    if verdict.expire_at is not None or verdict.rules_expire_at is not None:
+        expire_later(connection, verdict)
     connection.attached(channel, actor, step)
     actor.open = True  # what the client sent ahead may be for itself
     core.hand_on(step)

@@ -54,17 +54,19 @@ def subject_of(actor: SessionActor) -> Subject:
 def authorize(actor: SessionActor, connection: Connection, channel: Channel) -> None:
     """Let the channel ask for what is in force now."""
     authorization = actor.core.authorization
-    subject = subject_of(actor)
-    if not authorization.concerns(subject):
+    verdict = actor.verdict
+    if not authorization.concerns(None if verdict is None else verdict.rules):
         connection.decisions = channel.questions = channel.authorize_publish = channel.authorize_subscribe = None
         channel.deny_disconnects = False
         return
-    decisions = connection.decisions = Decisions(authorization, subject)
+    decisions = connection.decisions = Decisions(authorization, actor)
     channel.authorize_publish = decisions.publish
     channel.authorize_subscribe = decisions.subscribe
     channel.deny_disconnects = authorization.deny_disconnects
-    waits = any(source.waits for source in authorization.sources)
-    channel.questions = decisions if waits else None
+    channel.questions = None
+    for source in authorization.sources:
+        if source.waits:
+            channel.questions = decisions
     if connection.trace is not None:
         connection.trace.attached()
 
@@ -148,13 +150,13 @@ async def find_out(connection: Connection, channel: Channel) -> None:
     for request in requests:
         if request not in decisions.answers:
             log.warning("whether %s may %s took longer than %g s: it may not", connection.name, request.action, LONGEST)
-            decisions.answers[request] = False
+            decisions.deny(request)
 
 
 def will_allowed(actor: SessionActor, subject: Subject, will: Will) -> bool | None:
     """May `subject`, who left it, publish that? None: somebody has to be asked."""
     authorization = actor.core.authorization
-    return not authorization.concerns(subject) or authorization.decide_now(subject, _of_will(will))
+    return not authorization.concerns(subject.rules) or authorization.decide_now(subject, _of_will(will))
 
 
 def will_to_keep(actor: SessionActor) -> Will | None:

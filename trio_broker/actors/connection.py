@@ -268,7 +268,7 @@ class Connection(ABC):
             core.hand_on(step)
         self.works = False
         if self.decisions is not None:
-            self.decisions.answers.clear()
+            self.decisions.forget()
         self.last_packet_at = max(self.last_packet_at, core.clock.now())  # nothing was read until now
         self.resume_unless_held()
         if self.gone is not None:

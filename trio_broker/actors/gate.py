@@ -40,6 +40,15 @@ class ConnectionInfo:
     send_timeout: float = 15.0  # seconds; a peer that takes nothing for so long is cut
     ended: Callable[[], None] = field(default=_nothing, repr=False)
 
+    @property
+    def has_certificate(self) -> bool:
+        """The peer has one; of it there may be the whole, or what a proxy says of it."""
+        return not (
+            self.certificate is None
+            and self.certificate_common_name is None
+            and self.certificate_distinguished_name is None
+        )
+
     def of_certificate(self, part: str) -> str | None:
         """What `mqtt.peer_cert_as_username` names, where there is a certificate: cn, dn, or all of it in one form.
 

@@ -59,6 +59,7 @@ from trio_broker.session.info import QueuePage
 from trio_broker.session.session import NEVER, Session
 
 if TYPE_CHECKING:
+    from trio_broker.access.asking import Subject
     from trio_broker.access.authentication import Verdict
     from trio_broker.actors.connection import Connection
     from trio_broker.actors.core import Core
@@ -154,6 +155,10 @@ class SessionActor(OnDemandActor):
         elif self.session is not None and (self.session.congested or self.session.unfinished):
             return self._drained(Drained(connection))
         return None
+
+    def subject(self) -> Subject:
+        """Who its client is, for authorization."""
+        return subject_of(self)
 
     def is_over(self) -> bool:
         return self.session is None

@@ -188,9 +188,11 @@ class SessionManager(ResidentActor):
         info = connection.info
         limits = core.limits
         # The packet is ours alone by now: what the certificate says takes the place of what the client says.
-        connect.username = info.of_certificate(limits.peer_cert_as_username) or connect.username
-        client_id = info.of_certificate(limits.peer_cert_as_clientid) or connect.client_id
-        info.certificate = None  # this object outlives the connection, and must not keep it
+        client_id = connect.client_id
+        if info.has_certificate:
+            connect.username = info.of_certificate(limits.peer_cert_as_username) or connect.username
+            client_id = info.of_certificate(limits.peer_cert_as_clientid) or client_id
+            info.certificate = None  # this object outlives the connection, and must not keep it
         if limits.use_username_as_clientid and connect.username:
             client_id = connect.username
         if core.banned.all and self._is_banned(connection, connect, client_id):
