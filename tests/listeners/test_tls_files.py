@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +25,7 @@ from trio.testing import MockClock
 
 from trio_broker.actors.alarms import Alarms
 from trio_broker.actors.clock import Clock
-from trio_broker.config import Config, ListenerConfig
+from trio_broker.config import Config, ListenerConfig, SslOptions
 from trio_broker.errors import ListenerError
 from trio_broker.listeners.keeper import Keeper
 from trio_broker.listeners.tls_files import CHECK_INTERVAL, TlsFiles, TlsWatch
@@ -317,3 +319,24 @@ async def test_a_change_over_rest_with_broken_files_says_so(first: Certificates,
         Path(first.options.certfile).write_bytes(good)
         assert (await put(live, "ssl:a")).status_code == 200
         assert (await live.api.get("/alarms")).json()["data"] == []
+
+
+def test_a_look_at_the_files_beside_a_thread_that_looks_at_all_objects(tmp_path: Path) -> None:
+    """CPython cannot finish a tuple that `gc.get_objects` has seen half made, and other threads run while a file is
+    looked at."""
+    path = str(tmp_path / "certificate.pem")
+    Path(path).write_text("x")
+    files = TlsFiles("listener ssl:x", SslOptions(certfile=path, keyfile=path, cacertfile=path), "mqtt")
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.is_set():
+            gc.get_objects()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        assert all(files.changed for _ in range(3000))
+    finally:
+        ended.set()
+        thread.join()

@@ -39,6 +39,9 @@ def attach(actor: SessionActor, item: Attach) -> Rest | None:
     if core.store.failure is not None and (agreed.session_expiry_interval > 0 or actor.journal is not None):
         connection.refuse(ProtocolError(ReasonCode.SERVER_UNAVAILABLE, "the store cannot be written"))
         return None
+    if item.verdict.authenticator and core.authn_users.is_gone(item.verdict, item.client_id, connect.username):
+        connection.refuse(ProtocolError(ReasonCode.NOT_AUTHORIZED, "its user was deleted"))
+        return None
     taken = actor.connection is not None
     if actor.connection is not None:
         if core.tracing.active:

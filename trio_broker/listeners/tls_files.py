@@ -63,7 +63,10 @@ class TlsFiles:
         return self._stamps() != self._seen
 
     def _stamps(self) -> tuple[_Stamp, ...]:
-        return tuple(_stamp(path) for path in (self.options.certfile, self.options.keyfile, self.options.cacertfile))
+        # Not `tuple(... for ...)`: while a file is looked at other threads run, and where one of them calls
+        # `gc.get_objects()` CPython cannot finish a tuple that has been begun (SystemError).
+        options = self.options
+        return _stamp(options.certfile), _stamp(options.keyfile), _stamp(options.cacertfile)
 
 
 def _stamp(path: str) -> _Stamp:

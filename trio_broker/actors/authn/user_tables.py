@@ -16,6 +16,7 @@ from trio_broker.actors.authn.login_line import LoginLine
 from trio_broker.actors.authn.users import NoAuthenticator, Unsupported, UserAuthenticator, Users
 
 if TYPE_CHECKING:
+    from trio_broker.access.authentication import Verdict
     from trio_broker.actors.core import Core
 
 __all__ = ["PASSWORDS", "SCRAM", "AuthnUsers"]
@@ -33,6 +34,15 @@ class AuthnUsers:
         self.scram: Users[ScramKeys] = Users(core, SCRAM, ScramKeys.read)
         self.line = LoginLine()
         self.thread = trio.CapacityLimiter(1)
+
+    def is_gone(self, verdict: Verdict, client_id: str, username: str | None) -> bool:
+        """Was the user that this verdict is about deleted meanwhile?"""
+        users: Users[Any] | None = None
+        if verdict.authenticator == PASSWORDS:
+            users = self.passwords
+        elif verdict.authenticator == SCRAM:
+            users = self.scram
+        return users is not None and (client_id if verdict.by_client_id else username) not in users.all
 
     def found(self, authenticator_id: str) -> UserAuthenticator[Any]:
         """The authenticator whose users are meant. Raises NoAuthenticator; Unsupported where it has none."""
