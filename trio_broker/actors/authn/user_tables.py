@@ -37,12 +37,10 @@ class AuthnUsers:
 
     def is_gone(self, verdict: Verdict, client_id: str, username: str | None) -> bool:
         """Was the user that this verdict is about deleted meanwhile?"""
-        users: Users[Any] | None = None
-        if verdict.authenticator == PASSWORDS:
-            users = self.passwords
-        elif verdict.authenticator == SCRAM:
-            users = self.scram
-        return users is not None and (client_id if verdict.by_client_id else username) not in users.all
+        it = self._core.authenticators.one(verdict.authenticator)
+        if not isinstance(it, UserAuthenticator):
+            return False
+        return (client_id if verdict.by_client_id else username) not in it.users.all
 
     def found(self, authenticator_id: str) -> UserAuthenticator[Any]:
         """The authenticator whose users are meant. Raises NoAuthenticator; Unsupported where it has none."""
