@@ -229,13 +229,8 @@ class Decisions:
     def publish(self, topic: str, qos: int, retain: bool, now: float) -> bool | None:
         found = self._cache.get((topic, qos, retain) if qos or retain else topic)
         if found is not None and now < found[1]:
-            meter = self._meter
-            meter.authorization_cache_hit += 1
-            if found[0]:
-                meter.authorization_allow += 1
-                return True
-            meter.authorization_deny += 1
-            return False
+            self._meter.authorization_cache_hit += 1
+            return True if found[0] else self._count(False)
         request = Request("publish", topic, qos, retain)
         if now != self._step:
             self._step, self._left = now, DECISIONS_A_STEP
@@ -312,10 +307,8 @@ class Decisions:
         return self._count(decision)
 
     def _count(self, decision: bool) -> bool:
-        if decision:
-            self._meter.authorization_allow += 1
-        else:
-            self._meter.authorization_deny += 1
+        if not decision:
+            self._meter.authorization_deny += 1  # those that were allowed are all the others
         return decision
 
     def _keep(self, request: Request, decision: bool, now: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -76,15 +76,22 @@ class Acknowledger(ResidentActor):
 
     def settle(self, settled: list[Run | Answer]) -> None:
         """Tell all publishers of these. A publisher in whose handling a fault shows ends alone."""
-        by_publisher: dict[Connection, list[Run | Answer]] = {}
+        by_publisher: dict[Any, list[Run | Answer]] = {}
         last: object = None
         runs: list[Run | Answer] = []
         for run in settled:
-            publisher = cast("Connection", run.publisher)
-            if publisher is not last:  # what one connection sent mostly comes together
-                last = publisher
-                runs = by_publisher.setdefault(publisher, [])
-            runs.append(run)
+            publisher = run.publisher
+            if publisher is last:  # what one connection sent mostly comes together
+                runs.append(run)
+                continue
+            last = publisher
+            known = by_publisher.get(publisher)
+            if known is None:
+                runs = by_publisher[publisher] = [run]
+            else:
+                runs = known
+                runs.append(run)
+        connection: Connection
         for connection, runs in by_publisher.items():
             try:
                 connection.acknowledge(runs)

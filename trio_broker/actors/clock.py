@@ -22,14 +22,13 @@ class Clock:
     """Wall clock = the wall clock at the start plus the Trio time that has passed since."""
 
     def __init__(self) -> None:
-        self._offset = time.time() - trio.current_time()
+        # Asked several times for each connection, so without the two calls of `trio.current_time` in between.
+        self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        """Trio time in seconds."""
+        self._offset = time.time() - self.now()
         # A mock clock has no relation to the machine's clock; only a real one can drift away from it.
         self.is_real = type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
-        self.started_at = self.wall_ms(trio.current_time())
-
-    def now(self) -> float:
-        """Trio time in seconds."""
-        return trio.current_time()
+        self.started_at = self.wall_ms(self.now())
 
     def wall_ms(self, now: float) -> int:
         """Milliseconds since the epoch at the Trio time `now`."""

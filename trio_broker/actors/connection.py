@@ -204,7 +204,8 @@ class Connection(ABC):
         channel = self.channel
         assert channel is not None
         try:
-            channel.handle(packets, step)
+            if channel.handle(packets, step) and self.decoder.error is None:
+                return
         except ProtocolError as broken:
             self._handled(step, broken)
         else:

@@ -168,9 +168,7 @@ class SessionManager(ResidentActor):
         return -1 if number is None or self._actors.get(actor.client_id) is not actor else number
 
     def _count(self) -> None:
-        meter = self.core.meter
-        for name in ("connections", "channels", "cluster_sessions"):
-            meter.set_gauge(name, len(self._actors))
+        self.core.meter.set_gauge("connections", len(self._actors))
 
     def _authenticate(self, item: ConnectRequest) -> None:
         """Decide at once where that is possible, else in a task of its own with a deadline."""
@@ -300,8 +298,9 @@ class SessionManager(ResidentActor):
         actor = self._actors.get(item.client_id)
         if actor is not None and self._tell(actor, item):
             return
+        if actor is not None:
+            self._actors.pop(item.client_id)
         actor = SessionActor(self.core, item.client_id)
-        self._actors.pop(item.client_id)
         self._actors.put(item.client_id, actor)
         actor.claim = self.core.fabric.claim(item.client_id)
         self._count()

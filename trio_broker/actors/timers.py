@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable
 from itertools import count
+from typing import TypeAlias
 
 import trio
 from attrs import define
@@ -28,25 +29,22 @@ class Timer:
     """One deadline; `cancel` makes it forget whom to call."""
 
     deadline: float
-    order: int
     call: Callable[[], None] | None
-
-    def __lt__(self, other: Timer) -> bool:
-        # By hand: what attrs makes takes ten times as long, and the heap asks a dozen times for each timer.
-        if self.deadline != other.deadline:
-            return self.deadline < other.deadline
-        return self.order < other.order
 
     def cancel(self) -> None:
         self.call = None
+
+
+# Tuples, which the heap compares without a call, a dozen times for each timer; no two have the same number.
+Entry: TypeAlias = tuple[float, int, Timer]
 
 
 class Timers:
     """Calls plain functions at their deadlines; they only tell actors something."""
 
     def __init__(self) -> None:
-        self._heap: list[Timer] = []
-        self._old: list[Timer] = []  # a heap, too; those of its timers that were not cancelled move to the other
+        self._heap: list[Entry] = []
+        self._old: list[Entry] = []  # a heap, too; those of its timers that were not cancelled move to the other
         self._order = count()
         self._scope: trio.CancelScope | None = None
         self._added = 0
@@ -56,8 +54,8 @@ class Timers:
 
     def at(self, deadline: float, call: Callable[[], None]) -> Timer:
         """Call `call()` at the Trio time `deadline` (at once when that has passed)."""
-        timer = Timer(deadline, next(self._order), call)
-        heapq.heappush(self._heap, timer)
+        timer = Timer(deadline, call)
+        heapq.heappush(self._heap, (deadline, next(self._order), timer))
         self._added += 1
         if self._added > _SWEEP_ABOVE and self._added * 2 > len(self._heap) and not self._old:
             self._heap, self._old = [], self._heap
@@ -74,11 +72,11 @@ class Timers:
                 await trio.lowlevel.checkpoint()
                 continue
             earliest = self._earliest()
-            with trio.CancelScope(deadline=earliest[0].deadline if earliest else math.inf) as self._scope:
+            with trio.CancelScope(deadline=earliest[0][0] if earliest else math.inf) as self._scope:
                 await trio.sleep_forever()
             self._scope = None
 
-    def _earliest(self) -> list[Timer]:
+    def _earliest(self) -> list[Entry]:
         """The heap whose first timer comes first; an empty one when there is none."""
         heap, old = self._heap, self._old
         return old if not heap or (old and old[0] < heap[0]) else heap
@@ -86,15 +84,15 @@ class Timers:
     def _turn(self, now: float) -> bool:
         """Call what is due and sweep a little. Returns whether there is more to do at once."""
         left = _SLICE
-        while left and (heap := self._earliest()) and (heap[0].call is None or heap[0].deadline <= now):
+        while left and (heap := self._earliest()) and (heap[0][2].call is None or heap[0][0] <= now):
             left -= 1
-            call = heapq.heappop(heap).call
+            call = heapq.heappop(heap)[2].call
             if call is not None:
                 call()
         old = self._old
         while left and old:
             left -= 1
-            timer = old.pop()  # the last of a heap: the rest still is one
-            if timer.call is not None:
-                heapq.heappush(self._heap, timer)
+            entry = old.pop()  # the last of a heap: the rest still is one
+            if entry[2].call is not None:
+                heapq.heappush(self._heap, entry)
         return not left

@@ -29,6 +29,9 @@ BRIDGE_BIT: Final = 0x80
 _REASON_CODES: Final = (0x00, 0x84, 0x85, 0x88, 0x86, 0x87)
 
 
+_BEGINNINGS: Final = {b"\0\4MQTT" + bytes((level,)): level for level in (MQTT311, MQTT5)}
+
+
 class ConnectVersion(NamedTuple):
     """How a CONNECT begins. Where `supported` is false, `level` is the dialect its sender will most likely read."""
 
@@ -40,6 +43,9 @@ class ConnectVersion(NamedTuple):
 
 def connect_version(data: bytes, position: int, end: int) -> ConnectVersion:
     """Read protocol name and level, the first two fields of a CONNECT [MQTT-3.1.2-1, 3.1.2-2]."""
+    after = position + 7
+    if after <= end and (known := _BEGINNINGS.get(data[position:after])) is not None:
+        return ConnectVersion(True, known, False, after)  # what nearly all clients send
     name, position = decode_string(data, position, end)
     level, position = decode_byte(data, position, end)
     # Mosquitto and its bridges say by the top bit that they are a bridge, in MQTT 3.1 and 3.1.1.
@@ -114,17 +120,8 @@ def _decode_payload(
         password, position = decode_binary(data, position, end)
     if position != end:
         raise malformed("CONNECT goes on behind its last field")  # [MQTT-3.1.3-1]
-    return Connect(
-        client_id=client_id,
-        protocol_level=level,
-        clean_start=bool(connect_flags & 0x02),
-        keep_alive=keep_alive,
-        username=username,
-        password=password,
-        will=will,
-        bridge=version.bridge,
-        properties=properties,
-    )
+    clean_start = bool(connect_flags & 0x02)
+    return Connect(client_id, level, clean_start, keep_alive, username, password, will, version.bridge, properties)
 
 
 def _decode_will(data: bytes, position: int, end: int, connect_flags: int, level: int) -> tuple[Will, int]:

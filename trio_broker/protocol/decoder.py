@@ -25,6 +25,8 @@ from trio_broker.protocol.topics import TOPIC_NAMES
 
 # So often in one feed a PUBLISH is followed by one that begins otherwise before this is no longer tried.
 TRIES: Final = 3
+# Beginnings of PUBLISHes up to this size are remembered from one feed to the next, one a connection.
+REMEMBERED: Final = 256
 
 
 @define(init=False, eq=False)
@@ -43,6 +45,11 @@ class Decoder:
     _server: bool
     held: bytes | bytearray = field(repr=False)
     _needed: int  # so many bytes of it must be there before it is worth another look
+    # The last feed that was one plain PUBLISH: its size, all before its packet identifier (or payload), its topic name,
+    # QoS, where its payload begins. Kept when there were two of the kind.
+    _like: tuple[int, bytes, str, int, int] | None = field(repr=False)
+    _size: int
+    _topic_name: str | None = field(repr=False)
 
     def __init__(
         self, *, role: Literal["server", "client"] = "server", level: int = 0, max_packet_size: int = 1_048_576
@@ -55,6 +62,9 @@ class Decoder:
         self._server = role == "server"
         self.held = b""
         self._needed = 0
+        self._like = None
+        self._size = 0
+        self._topic_name = None
 
     @property
     def pending(self) -> int:
@@ -70,7 +80,20 @@ class Decoder:
         if self.error is not None:
             return packets
         held = self.held
-        if held:
+        if not held:
+            like = self._like
+            if like is not None:
+                # Most publishers send one message at a time, with the topic and the size of the one before.
+                size, head, topic_name, qos, after = like
+                if len(data) == size and data.startswith(head):
+                    if not qos:
+                        return [Publish(topic_name, data[after:], 0, False, False, 0, NO_PROPERTIES, data)]
+                    at = len(head)
+                    packet_identifier = data[at] << 8 | data[at + 1]
+                    if packet_identifier and (at + 2 == after or not data[at + 2]):
+                        payload = data[after:]
+                        return [Publish(topic_name, payload, qos, False, False, packet_identifier, NO_PROPERTIES, None)]
+        else:
             if len(held) + len(data) < self._needed:
                 # A big packet in small pieces: they are collected and not looked at until it is whole.
                 if isinstance(held, bytes):
@@ -85,6 +108,16 @@ class Decoder:
             # The traceback would refer to this decoder, and so keep it until the garbage collector finds it.
             self.error = error.with_traceback(None)
         return packets
+
+    def _remember(self, data: bytes, topic_name: str, qos: int, head_size: int, after: int) -> None:
+        """All of `data` was one plain PUBLISH; the second of its kind is what more are expected to be like."""
+        size = len(data)
+        if size == self._size and topic_name == self._topic_name:
+            self._like = size, data[:head_size], topic_name, qos, after
+        else:
+            self._like = None
+            self._size = size
+            self._topic_name = topic_name if head_size <= REMEMBERED else None
 
     def _decode(self, data: bytes, packets: list[Packet]) -> None:
         position = 0
@@ -172,6 +205,8 @@ class Decoder:
                     )
                 )
                 if not tries or not plain or end >= last:
+                    if plain and not position and end == size:
+                        self._remember(data, topic_name, qos, topic_end if qos else after, after)
                     position = end
                     continue
                 # Publishers mostly send the same topic and size again and again: as long as the next packet begins

@@ -129,24 +129,30 @@ class Channel:
         self.rest: Sequence[Packet] = ()
         self.on_auth: Callable[[Auth], None] | None = None  # there is one where CONNECT named a method
 
-    def handle(self, packets: Sequence[Packet], step: Step) -> None:
-        """Take packets in order. Raises ProtocolError; `ended` is set when the client says goodbye."""
+    def handle(self, packets: Sequence[Packet], step: Step) -> bool:
+        """Take packets in order. Raises ProtocolError; `ended` is set when the client says goodbye.
+
+        True: there was one plain message and no more, and it is in `step.routed`; nothing else has changed.
+        """
         count = len(packets)
         self.session.stats.recv_pkt += count
         self.meter.packets_received += count
-        if count != 1 or not self._take_one(packets, step):
-            self._handle(packets, step)
+        if count == 1:
+            packet = packets[0]
+            if (
+                type(packet) is Publish
+                and packet.qos < 2
+                and packet.properties is NO_PROPERTIES
+                and self._lazy
+                and (not packet.qos or self.unacknowledged + len(self.session.awaiting_rel) < self.receive_maximum)
+            ):
+                return self._take_one(packet, step)
+        self._handle(packets, step)
+        return False
 
-    def _take_one(self, packets: Sequence[Packet], step: Step) -> bool:
-        """One plain PUBLISH and no more, which is what most reads bring. False: it is something else."""
-        packet = packets[0]
-        if type(packet) is not Publish:
-            return False
+    def _take_one(self, packet: Publish, step: Step) -> bool:
+        """What most reads bring, without what others need. Answers as `handle`."""
         qos = packet.qos
-        if qos > 1 or packet.properties is not NO_PROPERTIES or not self._lazy:
-            return False
-        if qos and self.unacknowledged + len(self.session.awaiting_rel) >= self.receive_maximum:
-            return False
         topic = packet.topic_name
         limits = self.limits
         retain = packet.retain
@@ -159,7 +165,7 @@ class Channel:
                     self._wait_for(packet, topic, ())
                 else:
                     self._refuse_publish(packet, step)
-                return True
+                return False
         message_id = step.next_message_id
         step.next_message_id = message_id + 1
         level = 5 if self.level == MQTT5 else 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from trio_broker.session.mqueue import NOTHING
 from trio_broker.session.outgoing import Outgoing
 
 MAX_PACKET_IDENTIFIER = 65535
@@ -27,7 +28,7 @@ class Inflight:
         self.window = window
         self.maximum = MAX_PACKET_IDENTIFIER
         self.open = 0
-        self.resend: deque[Outgoing] = deque()
+        self.resend = NOTHING
         self.last = 0
 
     def __len__(self) -> int:
@@ -74,6 +75,9 @@ class Inflight:
         """A new connection: nothing is open on it yet, all that is inflight has to be sent again, in order."""
         self.maximum = min(maximum, self.window)
         self.open = 0
+        if not self.copies:
+            self.resend = NOTHING
+            return
         for copy in self.copies.values():
             copy.counted = False
         self.resend = deque(self.copies.values())

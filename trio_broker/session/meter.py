@@ -132,9 +132,13 @@ GAUGE_NAMES: Final = (
     "delayed",
 )
 
+# What is shown under several names is kept under one.
+_SAME_GAUGES: Final = {"channels": "connections", "cluster_sessions": "connections"}
 
 # Sums of others: whoever counts a part of them has less to do.
-_SUMS: Final = frozenset(("packets_sent", "packets_publish_sent", "messages_received", "messages_sent"))
+_SUMS: Final = frozenset(
+    ("packets_sent", "packets_publish_sent", "messages_received", "messages_sent", "authorization_allow")
+)
 _COUNTERS: Final = tuple(
     counter for name in METRIC_NAMES + OWN_METRIC_NAMES if (counter := name.replace(".", "_")) not in _SUMS
 )
@@ -224,7 +228,6 @@ class Meter:
     session_takenover: int
     session_discarded: int
     session_terminated: int
-    authorization_allow: int
     authorization_deny: int
     authorization_cache_hit: int
     authorization_cache_miss: int
@@ -282,6 +285,11 @@ class Meter:
             + self.packets_auth_sent
         )
 
+    @property
+    def authorization_allow(self) -> int:
+        """Every decision was kept or was not, and is one or the other."""
+        return self.authorization_cache_hit + self.authorization_cache_miss - self.authorization_deny
+
     def count_disconnected(self, reason_code: int) -> None:
         """Why the connection of a client ended."""
         self.disconnected[reason_code] = self.disconnected.get(reason_code, 0) + 1
@@ -303,6 +311,7 @@ class Meter:
         """All gauges by their EMQX names, `NAME.count` and `NAME.max`."""
         figures: dict[str, int] = {}
         for name in GAUGE_NAMES:
-            figures[f"{name}.count"] = self.gauges[name]
-            figures[f"{name}.max"] = self.highest[name]
+            kept = _SAME_GAUGES.get(name, name)
+            figures[f"{name}.count"] = self.gauges[kept]
+            figures[f"{name}.max"] = self.highest[kept]
         return figures

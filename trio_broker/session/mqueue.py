@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
+from typing import Final
 
 from trio_broker.session.outgoing import Outgoing
 from trio_broker.session.tail import PAGE, Tail
 
 WINDOW = 1000
 """Messages of one queue in memory, where a store has them as well."""
+
+# An empty deque has room for 64: nothing waits for most clients, and these share one. Nothing is ever added to it.
+NOTHING: Final[deque[Outgoing]] = deque(maxlen=0)
 
 
 class MQueue:
@@ -23,7 +27,7 @@ class MQueue:
     __slots__ = ("dropped", "items", "maximum", "tail")
 
     def __init__(self, maximum: int) -> None:
-        self.items: deque[Outgoing] = deque()
+        self.items = NOTHING
         self.tail: Tail | None = None
         self.maximum = maximum
         self.dropped = 0
@@ -38,6 +42,8 @@ class MQueue:
     def append(self, copy: Outgoing) -> Outgoing | None:
         """Add a copy; returns the one that had to go for it, if any."""
         items = self.items
+        if items is NOTHING:
+            items = self.items = deque()
         items.append(copy)
         if self.maximum and len(items) > self.maximum:
             self.dropped += 1
@@ -85,6 +91,8 @@ class MQueue:
         tail.fetching = False
         before = len(self.items)
         by_row = {copy.row: copy for copy in copies}
+        if self.items is NOTHING:
+            self.items = deque()
         for row in rows:
             if tail.first_row == row:
                 tail.popleft()

@@ -7,10 +7,8 @@ or in the mqueue. All calls are single steps: they take `now` (Trio time) and ap
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Any, Final
 
-from trio_broker.protocol.encode_publish import PUBLISH_HEADS
 from trio_broker.protocol.message import Message, Run
 from trio_broker.protocol.packets import MQTT5
 from trio_broker.routing.delivery import Delivery
@@ -22,6 +20,7 @@ from trio_broker.session.limits import Limits
 from trio_broker.session.meter import Meter
 from trio_broker.session.mqueue import MQueue
 from trio_broker.session.outgoing import PUBLISH_SENT, PUBREL_SENT, QUEUED, Outgoing
+from trio_broker.session.send_run import send_run
 from trio_broker.session.stats import Stats
 
 # No limit announced by the client: the largest packet MQTT knows.
@@ -154,57 +153,10 @@ class Session:
                 and self.mqueue.tail is None
                 and self.maximum_packet_size == UNLIMITED_PACKET_SIZE
             ):
-                self._send_run(run, qos, retain, out, delivery.share)
+                send_run(self, run, qos, retain, out, delivery.share)
                 continue
             for message in run.messages:
                 self._offer(message, qos, retain, delivery.identifiers, now, out, delivery.share)
-
-    def _send_run(self, run: Run, qos: int, retain: bool, out: list[bytes], share: str | None) -> None:
-        """Send a plain run with QoS 1 or 2 for the first time; what the window does not take is queued.
-
-        The same as `_offer` for each of its messages, without deciding everything again for each.
-        """
-        inflight = self.inflight
-        copies = inflight.copies
-        room = min(inflight.maximum - inflight.open, inflight.window - len(copies))
-        messages = run.messages
-        sending = messages if len(messages) <= room else messages[: max(room, 0)]
-        level = self.level
-        # In 5.0 the length of the properties, 0, stands behind the identifier.
-        shift, width = (8, 3) if level == MQTT5 else (0, 2)
-        heads = PUBLISH_HEADS
-        topic_name = run.topic_name
-        head = b""
-        head_size = -1
-        stamp = self.stamp
-        identifier = inflight.last
-        journal = self.journal
-        # A QoS 2 PUBLISH must not use a packet identifier of which a restart would know nothing.
-        frames = out if journal is None or (qos == 1 and not journal.is_holding) else []
-        for message in sending:
-            identifier = identifier + 1 if identifier < MAX_PACKET_IDENTIFIER else 1
-            while identifier in copies:
-                identifier = identifier + 1 if identifier < MAX_PACKET_IDENTIFIER else 1
-            stamp += 1
-            copies[identifier] = Outgoing(message, qos, retain, (), stamp, identifier, PUBLISH_SENT, True, True, share)
-            payload = message.payload
-            if len(payload) != head_size:
-                head_size = len(payload)
-                head = heads[topic_name, head_size + width << 3 | qos << 1 | retain]
-            frames.append(head + (identifier << shift).to_bytes(width, "big") + payload)
-        sent = len(sending)
-        inflight.last = identifier
-        inflight.open += sent
-        self._count_sent(qos, sent)
-        if journal is not None and sent:
-            journal.add(list(islice(reversed(copies.values()), sent))[::-1])
-            if frames is not out:
-                journal.hold(frames, out)
-        if sent < len(messages):
-            for message in messages[sent:]:
-                stamp += 1
-                self._queue(Outgoing(message, qos, retain, (), stamp, share=share))
-        self.stamp = stamp
 
     def deliver_retained(
         self, subscription: Subscription, messages: Iterable[Message], now: float, inserted_at_ns: int, out: list[bytes]
@@ -248,7 +200,7 @@ class Session:
             # A full window holds back QoS 1 and 2 only [MQTT-3.3.4-10].
             self._send_qos0(copy, now, out)
             return
-        self._queue(copy)
+        self.queue(copy)
 
     def left_to_others(self) -> list[tuple[str, Message]]:
         """When the session ends: what shared subscriptions brought it and it has not taken, oldest first.
@@ -262,7 +214,7 @@ class Session:
         left += [copy for copy in self.mqueue if copy.share is not None]
         return [(copy.share, copy.message) for copy in left if copy.share is not None]
 
-    def _queue(self, copy: Outgoing) -> None:
+    def queue(self, copy: Outgoing) -> None:
         if copy.qos == 0 and (not self.limits.mqueue_store_qos0 or self.limits.pressure.level):
             self._drop_queued(copy)
             return
@@ -332,7 +284,7 @@ class Session:
         self._forget(copy)
         if self._fits(frame):
             out.append(frame)
-            self._count_sent(0)
+            self.count_sent(0)
             if self.limits.slow.watch is not None:
                 self._note_begun(copy, now)
                 self._completed((copy,), now)
@@ -352,7 +304,7 @@ class Session:
         copy.sent = True
         if self.limits.slow.watch is not None:
             self._note_begun(copy, now)
-        self._count_sent(copy.qos)
+        self.count_sent(copy.qos)
         journal = self.journal
         if journal is None:
             out.append(frame)
@@ -366,7 +318,7 @@ class Session:
         else:
             journal.hold([frame], out)
 
-    def _count_sent(self, qos: int, count: int = 1) -> None:
+    def count_sent(self, qos: int, count: int = 1) -> None:
         stats = self.stats
         meter = self.meter
         stats.send_pkt += count
@@ -453,7 +405,7 @@ class Session:
             out.append(frame)
         else:
             self.journal.hold([frame], out)
-        self._count_sent(copy.qos)
+        self.count_sent(copy.qos)
         return True
 
     # -- acknowledgements from the client -----------------------------------------------------------------------
@@ -582,7 +534,7 @@ class Session:
     def expire_queued(self, now: float) -> None:
         """Drop what expired while it waited in the mqueue."""
         items = self.mqueue.items
-        if any(copy.message.expires_at is not None for copy in items):
+        if items and any(copy.message.expires_at is not None for copy in items):
             kept = [copy for copy in items if not self._expired(copy, now)]
             items.clear()
             items.extend(kept)

@@ -20,12 +20,18 @@ class NodeId:
     incarnation: str = field(factory=lambda: secrets.token_hex(8))
 
 
-@define(frozen=True)
+@define(eq=False)
 class Claim:
-    """The right to be the session of a client identifier; `token` says whose claim it is, and which."""
+    """The right to be the session of a client identifier: the `number`th that this node gave."""
 
     client_id: str
-    token: str
+    node: NodeId
+    number: int
+
+    @property
+    def token(self) -> str:
+        """Whose claim it is, and which."""
+        return f"{self.node.name}/{self.node.incarnation}/{self.number}"
 
 
 class Fabric(Protocol):
@@ -53,13 +59,12 @@ class LocalFabric:
 
     def claim(self, client_id: str) -> Claim:
         self._count += 1
-        claim = Claim(client_id, f"{self.node.name}/{self.node.incarnation}/{self._count}")
-        self._claims[client_id] = claim
+        claim = self._claims[client_id] = Claim(client_id, self.node, self._count)
         return claim
 
     def owner(self, client_id: str) -> Claim | None:
         return self._claims.get(client_id)
 
     def release(self, claim: Claim) -> None:
-        if self._claims.get(claim.client_id) == claim:
+        if self._claims.get(claim.client_id) is claim:
             del self._claims[claim.client_id]
