@@ -42,6 +42,11 @@ REMARKS = {
     f"{LISTENER}.tcp_options.buffer": "In this version each read asks for 64 KB.",
     f"{LISTENER}.ssl_options.depth": "In this version it is OpenSSL's own limit, whatever is set.",
     "dashboard.listeners.https.ssl_options.depth": "In this version it is OpenSSL's own limit, whatever is set.",
+    "api.v2.ssl_options.depth": "In this version it is OpenSSL's own limit, whatever is set.",
+    "api.v4.ssl_options.depth": "In this version it is OpenSSL's own limit, whatever is set.",
+    "api.v2.bind": "EMQ 2 has it at port 8080. [How to use it](../how-to/use-emqx4-and-emq2-scripts.md).",
+    "api.v4.bind": "EMQX 4 has it at ports 8081 and 18083, the Cloud at 8443. "
+    "[How to use it](../how-to/use-emqx4-and-emq2-scripts.md).",
     f"{LISTENER}.proxy_protocol": "Only the proxy may reach such a port: see `access_rules`.",
     f"{LISTENER}.access_rules": "With `proxy_protocol` the peer is the proxy, not whom it names.",
     "mqtt.peer_cert_as_username": "`pem` is the certificate (DER) in base64, `md5` its digest, `crt` all of it, both "
@@ -162,7 +167,9 @@ def _sections(cls: type[attrs.AttrsInstance], key: str) -> Iterator[str]:
 def _variants(key: str, entry: Variants) -> Iterator[str]:
     """A list of tables of several kinds: a part for each of them."""
     chosen_by = " and ".join(f"`{name}`" for name in entry.chosen_by)
-    yield f"## `[[{key}]]`\n\n{entry.doc.capitalize()}. A table each, at most one of a kind; {chosen_by} say which.\n"
+    most = "".join(f", or more where `{name}` tells them apart" for name in entry.apart)
+    doc = f"{entry.doc.capitalize()}. A table each, at most one of a kind{most}; {chosen_by} say which."
+    yield f"## `[[{key}]]`\n\n{doc}\n"
     for cls in entry.classes.values():
         chosen = {name: getattr(cls(), name) for name in entry.chosen_by if hasattr(cls(), name)}
         yield f"### {', '.join(f'`{name} = {json.dumps(value)}`' for name, value in chosen.items())}\n"
@@ -170,7 +177,8 @@ def _variants(key: str, entry: Variants) -> Iterator[str]:
         for name, setting in _flattened(cls, ""):
             if name in chosen:
                 continue
-            cells = (f"`{name}`", setting.kind.expects, f"`{json.dumps(setting.default)}`", f"{setting.doc}.")
+            default = "none" if setting.default is None else setting.default
+            cells = (f"`{name}`", setting.kind.expects, f"`{json.dumps(default)}`", f"{setting.doc}.")
             lines.append(_row(cells))
         yield "\n".join([*lines, ""])
 

@@ -4,7 +4,7 @@
     python docs/build_rest_table.py --missing  # the operations that no test shows
 
 Invariant: the operations are those that are served; a test counts only where it carries the operation in
-`@shows(...)`, as literal text.
+`@shows(...)`, as literal text. Those of `/api/v5` are called without their base path, as everywhere in the docs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,23 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from trio_broker.api import v5
-from trio_broker.api.routes import Router
+from trio_broker.api import v2, v4, v5
+from trio_broker.api.routes import Route, Router
 
-__all__ = ["PAGE", "main", "marked", "missing", "operations", "page", "pages", "unknown"]
+__all__ = [
+    "DOCUMENTED",
+    "GENERATIONS",
+    "OTHER_SPELLINGS",
+    "PAGE",
+    "main",
+    "marked",
+    "missing",
+    "numbered",
+    "operations",
+    "page",
+    "pages",
+    "unknown",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = Path(__file__).parent / "reference" / "rest-operations.md"
@@ -28,18 +41,100 @@ TESTS = ROOT / "tests"
 
 BLOCK = re.compile(r"(?ms)^```.*?^```$")
 
+GENERATIONS: dict[str, tuple[str, tuple[Route, ...]]] = {
+    "API": ("", v5.ROUTES),
+    "V4": (v4.BASE_PATH, v4.ROUTES),
+    "V2": (v2.BASE_PATH, v2.ROUTES),
+}
+"""By the variable that holds the base address in examples: what operations are called with, and the routes."""
+
+DOCUMENTED = (
+    "GET /management/nodes",
+    "GET /management/nodes/:node_name",
+    "GET /monitoring/nodes",
+    "GET /monitoring/nodes/:node_name",
+    "GET /nodes/:node_name/clients",
+    "GET /nodes/:node_name/clients/:client_id",
+    "GET /clients/:client_id",
+    "DELETE /clients/:clientid",
+    "PUT /clients/:clientid/clean_acl_cache",
+    "GET /node/:node_name/sessions",
+    "GET /nodes/:node_name/sessions/:client_id",
+    "GET /sessions/:client_id",
+    "GET /nodes/:node_name/subscriptions",
+    "GET /subscriptions/:client_id",
+    "POST /mqtt/subscribe",
+    "GET /routes",
+    "GET /routes/:topic",
+    "GET /nodes/:node_name/plugins",
+    "PUT /nodes/plugins/:name",
+    "GET /monitoring/listeners",
+    "GET /monitoring/listeners/:node_name",
+    "POST /mqtt/publish",
+    "GET /monitoring/metrics",
+    "GET /monitoring/metrics/:node_name",
+    "GET /monitoring/stats",
+    "GET /monitoring/stats/:node_name",
+    "GET /users",
+    "POST /users",
+    "PUT /users/:username",
+    "DELETE /users/:username",
+    "POST /auth",
+    "PUT /change_pwd/:username",
+)
+"""The 32 operations of EMQ 2's document, in its order; what the variables are called there does not matter here."""
+
+OTHER_SPELLINGS = {"GET /nodes/:node_name/sessions": 10, "PUT /nodes/:node_name/plugins/:name": 19}
+"""Two that the document's definition writes in one way and its example, or the broker itself, in another."""
+
 HEAD = """\
 # Operations of the REST API and their tests
 
 Made by `python docs/build_rest_table.py`; do not change it here.
 
-Each operation under `/api/v5`, the page that explains it, and the tests that fail if it does not answer as it must.
+Each operation, the page that explains it, and the tests that fail if it does not answer as it must. What each of them
+asks of the broker is in [a table of its own](rest-questions.md).
+
+## `/api/v5`
+"""
+FOUR = """\
+
+## `/api/v4`
+
+On the port of `api.v4.bind`, with `api.v4.cloud` also under `/api`.
+"""
+TWO = """\
+
+## `/api/v2`: the 32 operations of EMQ 2's document
+
+On the port of `api.v2.bind`.
+"""
+BESIDES = """\
+
+## `/api/v2`: served besides
 """
 
 
 def operations() -> dict[str, str]:
     """`METHOD /path` -> what it does, in the order in which they are served."""
-    return {f"{route.method} {route.path}": route.summary for route in v5.ROUTES}
+    return {
+        f"{route.method} {base}{route.path}": route.summary for base, routes in GENERATIONS.values() for route in routes
+    }
+
+
+def numbered() -> dict[str, int]:
+    """The operations of `/api/v2` that EMQ 2's document has, and their numbers there."""
+    numbers = {_nameless(operation): number for number, operation in enumerate(DOCUMENTED, 1)}
+    numbers |= {_nameless(operation): number for operation, number in OTHER_SPELLINGS.items()}
+    return {
+        f"{route.method} {v2.BASE_PATH}{route.path}": numbers[nameless]
+        for route in v2.ROUTES
+        if (nameless := _nameless(f"{route.method} {route.path}")) in numbers
+    }
+
+
+def _nameless(operation: str) -> str:
+    return re.sub(r":\w+", ":", operation)
 
 
 def marked(tests: Path = TESTS) -> dict[str, list[str]]:
@@ -74,7 +169,7 @@ def pages(folder: Path = PAGES) -> dict[str, list[str]]:
         if path.name == "README.md":
             continue
         text = path.read_text(encoding="utf-8")
-        for operation in dict.fromkeys(re.findall(r"\b(?:GET|POST|PUT|DELETE) /[\w/:]+", BLOCK.sub("", text))):
+        for operation in dict.fromkeys(re.findall(r"\b(?:GET|POST|PUT|DELETE) /[\w/:$-]+", BLOCK.sub("", text))):
             found[operation].append(path.name)
         for operation in dict.fromkeys(_called("\n".join(BLOCK.findall(text)))):
             called[operation].append(path.name)
@@ -83,16 +178,21 @@ def pages(folder: Path = PAGES) -> dict[str, list[str]]:
 
 def _called(blocks: str) -> Iterator[str]:
     """The operations that commands with curl ask for."""
-    router = Router()
-    for route in v5.ROUTES:
-        router.add(route.path, route)
+    routers = {variable: _router(routes) for variable, (_, routes) in GENERATIONS.items()}
     for command in re.findall(r"(?m)^\$ (.*(?:\n> .*)*)", blocks):
-        for path in re.findall(r"(?s)curl.*?\$API(/[^\s?'\"]*)", command):
-            there = router.find(path.encode())
+        for variable, path in re.findall(r"(?s)curl.*?\$(API|V4|V2)(/[^\s?'\"]*)", command):
+            there = routers[variable].find(path.encode())
             asked = re.search(r"-X\s*(\w+)", command)
             method = asked[1] if asked else "POST" if re.search(r" (-d|-F|--data\S*|--json) ", command) else "GET"
             if there is not None and method in there.routes:
-                yield f"{method} {there.routes[method].path}"
+                yield f"{method} {GENERATIONS[variable][0]}{there.routes[method].path}"
+
+
+def _router(routes: tuple[Route, ...]) -> Router:
+    router = Router()
+    for route in routes:
+        router.add(route.path, route)
+    return router
 
 
 def missing() -> list[str]:
@@ -108,12 +208,27 @@ def unknown() -> list[str]:
 
 
 def page() -> str:
-    carried, explained = marked(), pages()
+    carried, explained, numbers = marked(), pages(), numbered()
+    rows = {
+        operation: f"| `{operation}` | {summary} | {_links(explained.get(operation, []))} | "
+        f"{_names(carried.get(operation, []))} |"
+        for operation, summary in operations().items()
+    }
+    of_two = [operation for operation in rows if f" {v2.BASE_PATH}/" in operation]
+    documented = sorted((one for one in of_two if one in numbers), key=numbers.__getitem__)
     lines = [HEAD, "| operation | what it does | page | tests |\n|---|---|---|---|"]
-    for operation, summary in operations().items():
-        shown = ", ".join(f"[{name.removesuffix('.md')}](rest/{name})" for name in explained.get(operation, []))
-        lines.append(f"| `{operation}` | {summary} | {shown} | {_names(carried.get(operation, []))} |")
+    lines += [row for operation, row in rows.items() if " /api/" not in operation]
+    lines += [FOUR, "| operation | what it does | page | tests |\n|---|---|---|---|"]
+    lines += [row for operation, row in rows.items() if f" {v4.BASE_PATH}" in operation]
+    lines += [TWO, "| number | operation | what it does | page | tests |\n|---|---|---|---|---|"]
+    lines += [f"| {numbers[operation]} {rows[operation]}" for operation in documented]
+    lines += [BESIDES, "| operation | what it does | page | tests |\n|---|---|---|---|"]
+    lines += [rows[operation] for operation in of_two if operation not in numbers]
     return "\n".join(lines) + "\n"
+
+
+def _links(names: list[str]) -> str:
+    return ", ".join(f"[{name.removesuffix('.md')}](rest/{name})" for name in names)
 
 
 def _names(tests: list[str]) -> str:

@@ -29,6 +29,8 @@ class Addresses:
     )
     api: tuple[str, int] | None = ("127.0.0.1", 18083)
     api_https: tuple[str, int] | None = None
+    api_v2: tuple[str, int] | None = None
+    api_v4: tuple[str, int] | None = None
     generated_key: GeneratedKey | None = None
     generated_user: GeneratedUser | None = None
 

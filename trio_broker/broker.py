@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from functools import partial
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,7 +58,6 @@ from trio_broker.actors.topic_rewrite import TopicRewrite
 from trio_broker.config import Config, Layers, check_files, listener_configs
 from trio_broker.errors import ActorGone, ConfigError
 from trio_broker.listeners.advice import with_advice
-from trio_broker.listeners.https import HttpsDoor
 from trio_broker.listeners.keeper import Keeper
 from trio_broker.listeners.memory import memory_pair
 from trio_broker.listeners.tls_files import TlsWatch
@@ -84,7 +82,8 @@ LAST_WORDS = 1.0
 class Addresses:
     """Where the broker listens: listener identifier -> (host, port), or (path,) for a Unix socket.
 
-    `api` is the address of the REST API, `api_https` that over TLS. `generated_key` and `generated_user` are set once,
+    `api` is the address of the REST API, `api_https` that over TLS, `api_v2` and `api_v4` those of its older
+    generations. `generated_key` and `generated_user` are set once,
     at the first start without an API key and without a dashboard user: show them to the user, they are not kept
     anywhere in clear.
     """
@@ -92,6 +91,8 @@ class Addresses:
     listeners: dict[str, tuple[Any, ...]] = field(factory=dict)
     api: tuple[str, int] | None = None
     api_https: tuple[str, int] | None = None
+    api_v2: tuple[str, int] | None = None
+    api_v4: tuple[str, int] | None = None
     generated_key: GeneratedKey | None = None
     generated_user: GeneratedUser | None = None
 
@@ -303,47 +304,22 @@ class Broker:
         return bound
 
     async def _open_api(self, nursery: trio.Nursery, addresses: Addresses) -> None:
-        http, https = self.config.http, self.config.https
-        if http is None and https is None:
+        """All generations of it, each on its own listener."""
+        if not self.config.has_api:
             if self._makes_new_password:
                 raise ConfigError("dashboard.listeners", "a new password is asked for, and there is no REST API")
             return
         # The web framework is loaded only by brokers that have a REST API.
-        from trio_broker.api.app import make_app
-        from trio_broker.api.server import open_sockets, serve
-
-        dashboard = self.config.dashboard
-        app = make_app(
-            self.questions,
-            started=lambda: not self._closing.is_set(),
-            cors=dashboard.cors,
-            api_docs=dashboard.swagger_support,
-        )
-
-        def follow_dashboard(before: Config, after: Config) -> None:
-            app.cors, app.api_docs = after.dashboard.cors, after.dashboard.swagger_support
-
-        self.questions.settings.watch("dashboard", follow_dashboard)
+        from trio_broker.api.doors import open_doors
 
         # First what may fail: a secret that was made and then not shown is lost.
-        door = None if https is None else HttpsDoor.open(https.ssl_options)
-        opened: dict[str, list[trio.SocketListener]] = {}
-        with ExitStack() as undo:
-            for scheme, listener in (("https", https), ("http", http)):
-                if listener is not None:
-                    opened[scheme] = await open_sockets(listener.bind)
-                    for one in opened[scheme]:
-                        undo.callback(one.socket.close)
+        with await open_doors(self.config, self.questions, lambda: not self._closing.is_set()) as doors:
             generated = await self._open_administrators()
             addresses.generated_key, addresses.generated_user = generated.key, generated.user
-            told = partial(serve, app, shutdown_trigger=self._closing.wait)
-            if https is not None and door is not None:
-                self._watch.use("dashboard", [door.files])
-                over_tls = partial(told, opened["https"], secure=door.secured, max_connections=https.max_connections)
-                addresses.api_https = await nursery.start(over_tls)
-            if http is not None:
-                addresses.api = await nursery.start(partial(told, opened["http"], max_connections=http.max_connections))
-            undo.pop_all()
+            for door in doors:
+                if door.files is not None:
+                    self._watch.use(door.name, [door.files])
+                setattr(addresses, door.address, await nursery.start(door.serve, self._closing.wait))
 
     async def _open_administrators(self) -> Generated:
         from trio_broker.api.keys import open_administrators

@@ -21,6 +21,7 @@ import trio
 
 from trio_broker.broker import Addresses, Broker
 from trio_broker.config import Bind, Config, Layers, check_files, listener_configs, load
+from trio_broker.config.model import OlderApiConfig
 from trio_broker.errors import ConfigError, ListenerError, StoreError
 from trio_broker.garbage import short_pauses
 from trio_broker.logs import Log, logging_as
@@ -271,11 +272,20 @@ class _Ender:
         logger.error("the end took longer than %g seconds; what was left is cut off", self._timeout)
 
 
+def _scheme(older: OlderApiConfig | None) -> str:
+    return "http" if older is None or older.ssl_options is None else "https"
+
+
 def _announce(config: Config, addresses: Addresses) -> None:
     # Each listener has told its own address when it opened.
-    for scheme, address in (("http", addresses.api), ("https", addresses.api_https)):
+    for path, scheme, address in (
+        ("v5", "http", addresses.api),
+        ("v5", "https", addresses.api_https),
+        ("v4", _scheme(config.api.v4), addresses.api_v4),
+        ("v2", _scheme(config.api.v2), addresses.api_v2),
+    ):
         if address is not None:
-            logger.info("REST API on %s://%s/api/v5", scheme, Bind(*address))
+            logger.info("REST API on %s://%s/api/%s", scheme, Bind(*address), path)
     kept = "it is good until the broker ends" if config.in_memory else "only its hash is kept"
     key = addresses.generated_key
     if key is not None:

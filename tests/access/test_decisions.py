@@ -152,6 +152,32 @@ def test_what_is_kept_is_shown_with_its_time() -> None:
     assert asked.kept(8.0) == []
 
 
+def test_one_topic_is_forgotten() -> None:
+    asked = decisions(Scripted({"t": True}))
+    for topic in ("t", "t/1"):
+        for qos in (0, 1):
+            asked.publish(topic, qos, False, 0.0)
+    asked.publish("t", 0, True, 0.0)
+    asked.subscribe("t", 0, 0.0)
+    asked.forget_topic("u")
+    assert len(asked.kept(1.0)) == 6
+    asked.forget_topic("t")
+    left = [Request("publish", "t/1"), Request("publish", "t/1", 1), Request("subscribe", "t")]
+    assert [request for request, _, _ in asked.kept(1.0)] == left
+
+
+async def test_what_is_being_asked_is_not_kept_when_it_is_forgotten() -> None:
+    class Slow(Scripted):
+        async def ask(self, subject: Subject, request: Request) -> bool | None:
+            asked.forget_topic("t")
+            return self.authorize(subject, request)
+
+    asked = decisions(Slow({"t": True}, waits=True))
+    await asked.ask(Request("publish", "t"), 0.0)
+    assert asked.kept(1.0) == []
+    assert asked.publish("t", 0, False, 0.0) is True  # the packet that asked goes by the answer
+
+
 def test_what_is_counted() -> None:
     source = Scripted({"yes": True, "no": False})
     authorization = Authorization(Meter(), sources=[source])

@@ -169,6 +169,26 @@ async def test_kick(autojump_clock: MockClock) -> None:
         assert await running.broker.questions.client("away") is None
 
 
+async def test_disconnect(autojump_clock: MockClock) -> None:
+    """The connection alone: its session goes on as if it had broken."""
+    async with open_broker() as running, running.client("c", properties=SESSION) as client:
+        await client.subscribe("t")
+        questions = running.broker.questions
+        assert await questions.disconnect("c")
+        assert (await end_of(client)).reason_code == 0x98
+        assert not await questions.disconnect("c")
+        assert not await questions.disconnect("nobody")
+        info = await questions.client("c")
+        assert info is not None
+        assert (info.connected, info.expiry_interval, info.subscriptions_count) == (False, 3600, 1)
+        async with running.client("c", clean_start=False, properties=SESSION) as again:
+            assert again.session_present
+        async with running.client("d") as clean:
+            assert await questions.disconnect("d")
+            await end_of(clean)
+            assert await questions.client("d") is None
+
+
 async def test_subscriptions_and_topics(autojump_clock: MockClock) -> None:
     async with open_broker() as running, running.client("a") as a, running.client("b") as b:
         await a.subscribe("t/+", 1, no_local=True, identifier=4)

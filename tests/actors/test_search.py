@@ -88,6 +88,29 @@ async def test_pages_of_many_sessions(autojump_clock: MockClock) -> None:
         assert await questions.topic_page(10_000, 5) == ([], 10_000)
 
 
+async def test_those_who_are_connected(autojump_clock: MockClock) -> None:
+    """How many there are is known; a page looks at no more sessions than lie before its end."""
+    wanted = ClientFilter(connection_state="connected")
+    async with open_broker() as running:
+        questions = running.broker.questions
+        await fill(core_of(running), 3000, 0)
+        async with running.client("c1"), running.client("c2") as second:
+            await settle()
+            for offset, limit, expected in (
+                (0, 1, ["c1"]),
+                (1, 1, ["c2"]),
+                (0, 9, ["c1", "c2"]),
+                (2, 1, []),
+                (9, 1, []),
+            ):
+                page = await questions.clients(wanted, offset, limit)
+                assert ([info.client_id for info in page.rows], page.count) == (expected, 2)
+            await second.disconnect()
+            await settle()
+            page = await questions.clients(wanted, 0, 1)
+            assert ([info.client_id for info in page.rows], page.count) == (["c1"], 1)
+
+
 async def test_walks_while_sessions_come_and_go(autojump_clock: MockClock) -> None:
     """No error, no end missed; what is there from beginning to end is found."""
     async with open_broker() as running:

@@ -119,6 +119,7 @@ class FakeQuestions:
     traces: Any = None
     monitor: Any = None
     data_backup: Any = None
+    features: Any = None
     api_keys: ApiKeys = field(factory=lambda: ApiKeys(fake_core()))
     dashboard_users: DashboardUsers = field(factory=lambda: DashboardUsers(fake_core()))
     authenticators: Any = None
@@ -179,7 +180,19 @@ class FakeQuestions:
     async def node(self) -> NodeInfo:
         self._check()
         live = sum(info.connected for info in self.sessions.values())
-        return NodeInfo(NODE, self.broker_version, NOW_MS, 5_120_000, len(self.sessions), live, self.log_path)
+        return NodeInfo(
+            NODE,
+            self.broker_version,
+            NOW_MS,
+            5_120_000,
+            len(self.sessions),
+            live,
+            self.log_path,
+            runtime="CPython 3.11.7/trio 0.35.0",
+            memory_total=16 * 1024**3,
+            memory_used=3 * 1024**3,
+            tasks=20,
+        )
 
     async def clients(self, wanted: ClientFilter, offset: int, limit: int) -> Page:
         self._check()
@@ -209,6 +222,16 @@ class FakeQuestions:
             info.keep_alive = interval
         return info
 
+    async def set_rates(
+        self, client_id: str, messages_rate: float | None, bytes_rate: float | None
+    ) -> SessionInfo | None:
+        self._check()
+        return self.sessions.get(client_id)
+
+    async def set_quota(self, client_id: str, messages_rate: float | None) -> SessionInfo | None:
+        self._check()
+        return self.sessions.get(client_id)
+
     async def kick_all(self, client_ids: Sequence[str]) -> None:
         for client_id in client_ids:
             await self.kick(client_id)
@@ -218,6 +241,14 @@ class FakeQuestions:
         self.filters.pop(client_id, None)
         return self.sessions.pop(client_id, None) is not None
 
+    async def disconnect(self, client_id: str) -> bool:
+        self._check()
+        info = self.sessions.get(client_id)
+        if info is None or not info.connected:
+            return False
+        info.connected = False
+        return True
+
     async def client_decisions(self, client_id: str) -> list[tuple[Request, bool, int]] | None:
         self._check()
         return [] if client_id in self.sessions else None
@@ -225,6 +256,11 @@ class FakeQuestions:
     async def forget_client_decisions(self, client_id: str) -> bool:
         self._check()
         return client_id in self.sessions
+
+    async def forget_client_decision(self, client_id: str, topic: str) -> bool:
+        self._check()
+        info = self.sessions.get(client_id)
+        return info is not None and info.connected
 
     async def client_subscriptions(self, client_id: str) -> list[Subscription] | None:
         self._check()
@@ -276,6 +312,10 @@ class FakeQuestions:
     async def has_topic(self, topic_filter: str) -> bool:
         parse_topic_filter(topic_filter)
         return topic_filter in await self.topics()
+
+    async def share_names(self, match_filter: str) -> list[str | None]:
+        held = (row.subscription for row in await self.subscriptions())
+        return list({one.share_name: None for one in held if one.match_filter == match_filter})
 
     async def topics(self) -> list[str]:
         self._check()

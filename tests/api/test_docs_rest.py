@@ -1,4 +1,5 @@
-"""The examples of docs/reference/rest/*.md are run as they stand, by bash and curl, each page against its own broker.
+"""The examples of docs/reference/rest/*.md, and of the how-to guides with calls of older generations, are run as they
+stand, by bash and curl, each page against its own broker.
 
 Invariant: what a page shows is what its commands answer; the blocks of a page are run in order, in one shell.
 
@@ -27,7 +28,8 @@ from trio_broker.testing import open_broker
 from trio_broker.testing.running import RunningBroker
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs" / "reference" / "rest").glob("*.md"))
+GUIDES = [ROOT / "docs" / "how-to" / "use-emqx4-and-emq2-scripts.md"]
+PAGES = [*sorted((ROOT / "docs" / "reference" / "rest").glob("*.md")), *GUIDES]
 KEY, SECRET = "docs-key", "docs-secret"
 PASSWORD = "docs-password-1"
 TIMEOUT = 120.0
@@ -97,6 +99,7 @@ async def scene(folder: Path) -> AsyncIterator[RunningBroker]:
     async with open_broker(
         node={"data_dir": str(folder / "data")},
         dashboard={"listeners": {"http": http}, "default_password": PASSWORD},
+        api={"v4": http, "v2": http},
         api_key={"bootstrap_file": str(folder / "keys")},
     ) as running:
         async with running.client("c2", properties={"session_expiry_interval": 3600}) as c2:
@@ -117,12 +120,16 @@ async def run_page(page: Path, folder: Path) -> list[str]:
     directory.mkdir()
     async with scene(folder) as running:
         assert running.api is not None
+        assert running.api_v4 is not None
+        assert running.api_v2 is not None
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
             "TZ": "UTC",
             "LC_ALL": "C.UTF-8",
             "API": f"http://{running.api[0]}:{running.api[1]}/api/v5",
+            "V4": f"http://{running.api_v4[0]}:{running.api_v4[1]}/api/v4",
+            "V2": f"http://{running.api_v2[0]}:{running.api_v2[1]}/api/v2",
             "KEY": KEY,
             "SECRET": SECRET,
             "PASSWORD": PASSWORD,

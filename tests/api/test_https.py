@@ -141,7 +141,7 @@ async def test_a_broker_with_both_says_so(certificates: Certificates, caplog: py
 
 
 async def test_the_same_keys_and_the_same_operations(app: WebApp, certificates: Certificates) -> None:
-    door = HttpsDoor.open(certificates.options)
+    door = HttpsDoor.open("dashboard.listeners.https", certificates.options)
     async with trio.open_nursery() as nursery:
         host, port = await nursery.start(_serving(app, door))
         base = f"https://{host}:{port}/api/v5"
@@ -197,7 +197,7 @@ async def test_a_peer_that_speaks_no_tls_harms_nobody(
 
 
 async def test_a_silent_peer_is_given_up(autojump_clock: MockClock, certificates: Certificates) -> None:
-    door = HttpsDoor.open(evolve(certificates.options, handshake_timeout=5.0))
+    door = HttpsDoor.open("dashboard.listeners.https", evolve(certificates.options, handshake_timeout=5.0))
     async with trio.open_nursery() as nursery:
         address = await nursery.start(_serving(_nobody, door, max_connections=1))
         async with await trio.open_tcp_stream(*address) as silent:
@@ -219,7 +219,7 @@ async def test_a_connection_that_does_not_read_is_given_up(
         while True:
             await send({"type": "http.response.body", "body": b"x" * 1_000_000, "more_body": True})
 
-    door = HttpsDoor.open(certificates.options)
+    door = HttpsDoor.open("dashboard.listeners.https", certificates.options)
     async with trio.open_nursery() as nursery:
         address = await nursery.start(_serving(endless, door))
         async with secured(address, certificates.client_context()) as client:

@@ -13,7 +13,7 @@ import trio
 from api.fake_questions import NODE, FakeQuestions
 from api.operations import shows
 
-from trio_broker.api.v5.nodes import machine_memory
+from trio_broker.actors.machine import machine_memory
 
 NODE_PATH = "/nodes/" + quote(NODE)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Annotated, Any
 
@@ -11,39 +10,21 @@ import httpx
 import msgspec
 import pytest
 from api.live import running
+from api.openapi_checks import (
+    agrees,
+    operations,
+    operations_are_well_formed,
+    schemas_are_of_openapi_3_0,
+    template_of,
+)
 
 from trio_broker.api import v5
 from trio_broker.api.failures import Failure
 from trio_broker.api.openapi import document
 from trio_broker.api.routes import EVERYBODY, Documented, Reply, Route, Router, Routes
+from trio_broker.api.v5.dialect import DIALECT
 
-DOCUMENT = document(v5.ROUTES, v5.BASE_PATH, version="5.8.9")
-SCHEMA_KEYS = {
-    *("$ref", "title", "type", "properties", "required", "additionalProperties", "items", "enum", "anyOf", "nullable"),
-    *("minimum", "maximum", "minItems", "maxItems", "default", "description", "minLength", "maxLength", "pattern"),
-    *("format", "exclusiveMinimum", "exclusiveMaximum", "discriminator", "minProperties", "maxProperties", "example"),
-}
-TYPES = {"object", "array", "string", "integer", "number", "boolean"}
-
-
-def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path, item in DOCUMENT["paths"].items():
-        for method, operation in item.items():
-            yield path, method, operation
-
-
-def schemas() -> Iterator[dict[str, Any]]:
-    """Every schema of the document, those within others too."""
-    found: list[dict[str, Any]] = list(DOCUMENT["components"]["schemas"].values())
-    for _, _, operation in operations():
-        found += [parameter["schema"] for parameter in operation["parameters"]]
-        contents = [operation.get("requestBody", {}), *operation["responses"].values()]
-        found += [media["schema"] for content in contents for media in content.get("content", {}).values()]
-    while found:
-        schema = found.pop()
-        yield schema
-        found += [*schema.get("properties", {}).values(), *schema.get("anyOf", [])]
-        found += [schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), dict)]
+DOCUMENT = document(v5.ROUTES, v5.BASE_PATH, DIALECT, version="5.8.9")
 
 
 async def test_it_is_served_without_credentials(api: httpx.AsyncClient) -> None:
@@ -57,14 +38,9 @@ async def test_it_is_served_without_credentials(api: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("route", v5.ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_every_route_is_in_it(route: Any) -> None:
-    path = "/".join(f"{{{part[1:]}}}" if part.startswith(":") else part for part in route.path.split("/"))
-    operation = DOCUMENT["paths"][path][route.method.lower()]
-    in_path = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"]
-    assert in_path == re.findall(r"{(.*?)}", path)
-    assert all(parameter["required"] for parameter in operation["parameters"] if parameter["in"] == "path")
+    operation = DOCUMENT["paths"][template_of(route.path)][route.method.lower()]
     assert ("requestBody" in operation) is (route.body is not None)
     assert (operation["security"] == []) is (route.access == EVERYBODY)
-    assert any(status.startswith("2") for status in operation["responses"])
     for failure in route.failures:
         assert failure.code in operation["responses"][str(failure.status)]["description"]
     if route.access != EVERYBODY:
@@ -72,35 +48,12 @@ def test_every_route_is_in_it(route: Any) -> None:
 
 
 def test_nothing_else_is_in_it() -> None:
-    assert sum(1 for _ in operations()) == len(v5.ROUTES)
+    assert sum(1 for _ in operations(DOCUMENT)) == len(v5.ROUTES)
 
 
-def test_operations_are_well_formed() -> None:
-    identifiers = [operation["operationId"] for _, _, operation in operations()]
-    assert len(set(identifiers)) == len(identifiers)
-    tags = {tag["name"] for tag in DOCUMENT["tags"]}
-    for path, method, operation in operations():
-        assert method in {"get", "post", "put", "delete"}
-        assert set(operation["tags"]) <= tags
-        assert operation["summary"], path
-        names = [(parameter["in"], parameter["name"]) for parameter in operation["parameters"]]
-        assert len(set(names)) == len(names)
-        assert all(re.fullmatch(r"[1-5]\d\d", status) for status in operation["responses"])
-        assert all(response["description"] for response in operation["responses"].values())
-
-
-def test_schemas_are_of_openapi_3_0() -> None:
-    components = DOCUMENT["components"]["schemas"]
-    for schema in schemas():
-        assert set(schema) <= SCHEMA_KEYS, schema
-        if "$ref" in schema:
-            assert schema["$ref"].removeprefix("#/components/schemas/") in components
-        if "type" in schema:
-            assert schema["type"] in TYPES
-            assert schema["type"] != "array" or "items" in schema
-        assert schema.get("required") != []
-        assert schema.get("anyOf") != []
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in components), list(components)
+def test_it_is_well_formed() -> None:
+    operations_are_well_formed(DOCUMENT)
+    schemas_are_of_openapi_3_0(DOCUMENT)
 
 
 def test_the_documented_parameters_are_those_of_the_contract() -> None:
@@ -114,50 +67,6 @@ def test_the_documented_parameters_are_those_of_the_contract() -> None:
     assert parameters["clientid"]["schema"] == {"type": "array", "items": {"type": "string"}}
     publish = DOCUMENT["paths"]["/publish"]["post"]["responses"]
     assert set(publish) == {"200", "202", "400", "401", "403", "408", "413", "415", "500", "503"}
-
-
-def resolve(schema: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" in schema:
-        found: dict[str, Any] = DOCUMENT["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
-        return found
-    return schema
-
-
-def agrees(value: Any, schema: dict[str, Any]) -> bool:
-    """Whether `value` is what `schema` allows; no key may be there that is not documented."""
-    schema = resolve(schema)
-    if value is None:
-        return bool(schema.get("nullable"))
-    if "anyOf" in schema:
-        return any(agrees(value, part) for part in schema["anyOf"])
-    if "enum" in schema:
-        return value in schema["enum"]
-    match schema.get("type"):
-        case "object":
-            extra = schema.get("additionalProperties", "properties" not in schema)
-            return (
-                isinstance(value, dict)
-                and set(schema.get("required", [])) <= set(value)
-                and all(
-                    agrees(part, schema["properties"][key])
-                    if key in schema.get("properties", {})
-                    else agrees(part, extra)
-                    if isinstance(extra, dict)
-                    else extra
-                    for key, part in value.items()
-                )
-            )
-        case "array":
-            return isinstance(value, list) and all(agrees(part, schema["items"]) for part in value)
-        case "string":
-            return isinstance(value, str)
-        case "integer":
-            return isinstance(value, int) and not isinstance(value, bool)
-        case "number":
-            return isinstance(value, int | float)
-        case "boolean":
-            return isinstance(value, bool)
-    return True
 
 
 VALUES = {
@@ -200,15 +109,14 @@ async def test_answers_are_as_documented(route: Route, autojump_clock: object) -
         answer = await live.api.request(route.method, path, json=body, params={"format": "json"})
     if route.path in BODIES or (route.path.startswith(FOUND) and route.body is None):
         assert answer.status_code in {200, 204}, answer.text
-    template = re.sub(r":([a-z_]+)", r"{\1}", route.path)
-    documented = DOCUMENT["paths"][template][route.method.lower()]["responses"][str(answer.status_code)]
+    documented = DOCUMENT["paths"][template_of(route.path)][route.method.lower()]["responses"][str(answer.status_code)]
     if answer.content == b"":
         assert "content" not in documented
         return
     content_type = answer.headers["content-type"].partition(";")[0]
     assert content_type in documented["content"]
     if content_type == "application/json":
-        assert agrees(answer.json(), documented["content"]["application/json"]["schema"]), answer.text
+        assert agrees(answer.json(), documented["content"]["application/json"]["schema"], DOCUMENT), answer.text
 
 
 class Links(HTMLParser):
@@ -259,7 +167,7 @@ def test_statuses_and_forms_beyond_the_usual() -> None:
     file = Documented(200, "A file", content_type="application/octet-stream")
     routes.post("/b/:name", "b", answers=[created, file], failures=[Failure(409, "CONFLICT", "There is one")])(made)
     routes.delete("/c", "c", answers=[Documented(503, "Not now")])(nothing)
-    paths = document(routes.all, "/api", version="1")["paths"]
+    paths = document(routes.all, "/api", DIALECT, version="1")["paths"]
     numbers, text = {"type": "array", "items": {"type": "integer"}}, {"type": "string"}
     assert paths["/a"]["get"]["responses"]["200"] == {
         "description": "As text",
@@ -288,7 +196,7 @@ async def odd(api: Any, query: Odd) -> None:
 def test_newer_words_are_put_into_those_of_3_0() -> None:
     routes = Routes("Test")
     routes.get("/odd", "odd")(odd)
-    properties = document(routes.all, "/api", version="1")["components"]["schemas"]["Odd"]["properties"]
+    properties = document(routes.all, "/api", DIALECT, version="1")["components"]["schemas"]["Odd"]["properties"]
     bounds = {"minimum": 1, "exclusiveMinimum": True, "maximum": 2, "exclusiveMaximum": True}
     assert properties["above"] == {"type": "number"} | bounds
     assert properties["named"] == {"type": "object", "additionalProperties": {"type": "integer"}}

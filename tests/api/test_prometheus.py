@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_broker.actors.questions import ListenerInfo
+from trio_broker.api.prometheus_certificates import not_after
+from trio_broker.api.prometheus_families import Family, exposition
 from trio_broker.api.rates import CpuUse
-from trio_broker.api.v5.prometheus_certificates import not_after
-from trio_broker.api.v5.prometheus_families import Family, exposition
 from trio_broker.api.v5.prometheus_others import ACTION, auth, data_integration
 from trio_broker.config import Config
 from trio_broker.session.meter import METRIC_NAMES

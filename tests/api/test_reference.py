@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from docs import build_rest_table
-from docs.build_rest_table import marked, missing, pages, unknown
+from docs.build_rest_table import (
+    DOCUMENTED,
+    OTHER_SPELLINGS,
+    marked,
+    missing,
+    numbered,
+    operations,
+    pages,
+    unknown,
+)
 from trio_broker.api import v5
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "rest-api.md"
@@ -23,6 +32,18 @@ def test_every_operation_is_documented() -> None:
 
 def test_every_operation_is_shown_by_a_test() -> None:
     assert missing() == [], "mark a test with @shows(...)"
+
+
+def test_every_operation_of_an_older_generation_has_a_page() -> None:
+    explained = pages()
+    older = [operation for operation in operations() if " /api/" in operation]
+    assert [operation for operation in older if operation not in explained] == [], "docs/reference/rest"
+
+
+def test_the_32_operations_of_the_document_are_served() -> None:
+    assert (len(DOCUMENTED), len(set(DOCUMENTED))) == (32, 32)
+    assert {*numbered().values()} == {*range(1, 33)}
+    assert len(numbered()) == 32 + len(OTHER_SPELLINGS)
 
 
 def test_no_test_shows_an_operation_that_does_not_exist() -> None:
@@ -64,7 +85,8 @@ def test_pages_are_found_by_what_they_call(tmp_path: Path) -> None:
     block = (
         '```console\n$ curl -su "$KEY:$SECRET" "$API/clients/a%2Fb?x"\n{}\n'
         "$ curl \"$API/publish\" -H x \\\n>   -d '{}'\n"
-        '$ curl -X DELETE "$API/clients/$ID" "$API/nowhere"\n$ curl "$API/status"\n```\n'
+        '$ curl -X DELETE "$API/clients/$ID" "$API/nowhere"\n$ curl "$API/status"\n'
+        '$ curl "$V4/clients/c1"\n$ curl -d x "$V2/mqtt/publish"\n```\n'
     )
     (tmp_path / "a.md").write_text(f"# A\n\n{block}")
     (tmp_path / "b.md").write_text("`GET /status`")
@@ -72,6 +94,8 @@ def test_pages_are_found_by_what_they_call(tmp_path: Path) -> None:
         "GET /clients/:clientid": ["a.md"],
         "POST /publish": ["a.md"],
         "DELETE /clients/:clientid": ["a.md"],
+        "GET /api/v4/clients/:clientid": ["a.md"],
+        "POST /api/v2/mqtt/publish": ["a.md"],
         "GET /status": ["b.md"],
     }
 

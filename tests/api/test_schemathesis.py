@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
 
 from trio_broker.api import v5
 from trio_broker.api.openapi import document
+from trio_broker.api.v5.dialect import DIALECT
 
 EXAMPLES: Final = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "0"))
 """For each operation, good ones and as many bad ones; 0 = the few that the suite has time for."""
@@ -37,7 +38,7 @@ Operation: TypeAlias = schemathesis.APIOperation[Any, Any, Any, Any]
 
 BASE: Final = "http://broker/api/v5"
 
-SCHEMA: Final = schemathesis.openapi.from_dict(document(v5.ROUTES, v5.BASE_PATH, version="5.8.9"))
+SCHEMA: Final = schemathesis.openapi.from_dict(document(v5.ROUTES, v5.BASE_PATH, DIALECT, version="5.8.9"))
 OPERATIONS: Final[list[Operation]] = [result.ok() for result in SCHEMA.get_all_operations()]  # type: ignore[union-attr]
 
 THERE: Final[dict[str, list[str]]] = {

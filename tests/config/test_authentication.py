@@ -29,6 +29,7 @@ from trio_broker.errors import ConfigError
 
 WEB: dict[str, Any] = {"mechanism": "password_based", "backend": "http", "url": "http://127.0.0.1:1/"}
 JWT: dict[str, Any] = {"mechanism": "jwt", "secret": "s"}
+USERS: dict[str, Any] = {"mechanism": "password_based", "backend": "built_in_database"}
 HTTP_SOURCE: dict[str, Any] = {"type": "http", "url": "http://127.0.0.1:1/"}
 
 
@@ -52,6 +53,19 @@ def test_each_kind_has_its_class() -> None:
         "scram:built_in_database",
         "password_based:built_in_database",
     ]
+
+
+def test_a_second_built_in_database() -> None:
+    second = {**USERS, "user_id_type": "clientid", "user_table": "clientid"}
+    for chain in ([USERS, second], [second, USERS], [second]):
+        config = laid(authentication=chain)
+        ids = {"username": "password_based:built_in_database", "clientid": "password_based:built_in_database:clientid"}
+        assert [id_of(one) for one in config.authentication] == [
+            ids[one.get("user_id_type", "username")] for one in chain
+        ]
+        assert laid(**to_dict(config, secrets=True)) == config
+    assert "user_table" not in to_dict(laid(authentication=[USERS]))["authentication"][0]
+    assert laid(authentication=[{**USERS, "user_table": "none"}]) == laid(authentication=[USERS])
 
 
 def test_a_layer_replaces_the_whole_list() -> None:
@@ -91,6 +105,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"authentication": [{"mechanism": "cinfo"}]}, "authentication.1", '"cinfo"'),
     ({"authentication": "jwt"}, "authentication", "list of tables"),
+    ({"authentication": [{**JWT, "user_table": "clientid"}]}, "authentication.1.user_table", "unknown key"),
+    ({"authentication": [{**USERS, "user_table": "jwt"}]}, "authentication.1.user_table", "one of username, clientid"),
+    ({"authentication": [{**USERS, "user_table": "clientid"}]}, "authentication.1.user_table", "same as user_id_type"),
+    ({"authentication": [USERS, {**USERS, "user_id_type": "clientid"}]}, "authentication.2", "as number 1"),
+    ({"authentication": [USERS, {**USERS, "user_table": "username"}]}, "authentication.2.user_id_type", "another one"),
     ({"authorization": {"sources": [{"type": "redis"}]}}, "authorization.sources.1", '"redis"'),
     ({"authorization": {"sources": [{"type": "http"}]}}, "authorization.sources.1.url", "is needed"),
     (

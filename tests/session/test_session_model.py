@@ -196,6 +196,7 @@ class SessionModel(RuleBasedStateMachine):
         assert len(inflight) <= self.window  # EMQX: max_inflight is the size of the window
         counted = sum(copy.counted for copy in inflight.copies.values())
         assert inflight.open == counted == len(self.sent_now)
+        assert inflight.releasing == len(self.released)
 
     @invariant()
     def every_message_is_in_exactly_one_place(self) -> None:

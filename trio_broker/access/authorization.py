@@ -287,6 +287,10 @@ class Decisions:
         """Forget what was decided, and do not keep what is being asked."""
         self._cache = {}
 
+    def forget_topic(self, topic: str) -> None:
+        """Forget what was decided about publishing to it alone; what is being asked is not kept either."""
+        self._cache = {key: kept for key, kept in self._cache.items() if _published_to(key) != topic}
+
     def kept(self, now: float) -> list[tuple[Request, bool, float]]:
         """What is still good: what was asked, the answer, and when it was given."""
         ttl = self._authorization.cache.ttl
@@ -339,6 +343,13 @@ def _key(request: Request) -> object:
     if request.action == "subscribe":
         return request
     return (request.topic, request.qos, request.retain) if request.qos or request.retain else request.topic
+
+
+def _published_to(key: object) -> object:
+    """The topic; None where it is about subscribing."""
+    if isinstance(key, Request):
+        return None
+    return key[0] if isinstance(key, tuple) else key
 
 
 def _request(key: object) -> Request:

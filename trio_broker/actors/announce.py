@@ -50,7 +50,7 @@ def announce_disconnected(actor: SessionActor, reason_code: int, reason: str) ->
     """The connection is over; its own log line says why."""
     core = actor.core
     core.meter.client_disconnected += 1
-    core.meter.count_disconnected(reason_code)
+    core.meter.count_disconnected("" if actor.peer is None else actor.peer.listener, reason_code)
     core.meter.move_gauge("live_connections", -1)
     if core.flapping.enabled and actor.peer is not None:
         core.flapping.disconnected(actor.client_id, actor.peer.peer_host)

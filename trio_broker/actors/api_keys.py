@@ -8,19 +8,18 @@ Checking one caller never holds up another whose secret is known already.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import logging
 import secrets
 from enum import StrEnum
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import trio
 from attrs import define, evolve, field
 from msgspec import Struct
 
 from trio_broker.actors.slow_hash import Line, SlowHash
+from trio_broker.actors.verified_secrets import VerifiedSecrets
 from trio_broker.errors import TrioBrokerError
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ MOST: Final = 100
 """Keys, beside those of the bootstrap file."""
 OF_FILE: Final = "from_bootstrap_file_"
 """What names of keys in the bootstrap file begin with."""
+NAME: Final = r"^[A-Za-z]+[A-Za-z0-9_-]*$(?!\n)"
+"""What names of keys look like, where somebody may choose."""
 
 
 class Role(StrEnum):
@@ -65,6 +66,8 @@ class ApiKey:
     expired_at: int | None = None
     hash: SlowHash | None = field(default=None, repr=False)
     """None: the key is of the bootstrap file, which has its secret."""
+    app_name: str | None = None
+    """What it is called as an application of EMQX 4, where names may be anything; None: as it is called here."""
 
     def is_expired(self, now: int) -> bool:
         return self.expired_at is not None and self.expired_at <= now
@@ -80,18 +83,15 @@ class _Body(Struct, kw_only=True, forbid_unknown_fields=True):
     created_at: int
     expired_at: int | None
     hash: SlowHash | None
-
-
-@define(eq=False)
-class _Check:
-    """A secret that is being checked; without an answer at the end, where who asked has gone."""
-
-    done: trio.Event = field(factory=trio.Event)
-    is_right: bool | None = None
+    app_name: str | None = None
 
 
 class NameTaken(TrioBrokerError):
     """There is a key of this name."""
+
+
+class ApiKeyTaken(TrioBrokerError):
+    """There is a key that is shown as this one would be."""
 
 
 class TooManyKeys(TrioBrokerError):
@@ -110,10 +110,8 @@ class ApiKeys:
         self._keys: dict[str, ApiKey] = {}
         self._by_api_key: dict[str, ApiKey] = {}
         self._of_file: dict[str, _Body] = {}
-        self._verified: dict[str, bytes] = {}
-        self._checks: dict[tuple[str, bytes], _Check] = {}
-        self._digest_key = secrets.token_bytes(32)
         self._line = Line()
+        self._secrets = VerifiedSecrets(self._line)
         for name, document in core.documents.of(DOCUMENTS).items():
             try:
                 body = msgspec.convert(document, _Body)
@@ -138,38 +136,21 @@ class ApiKeys:
         key = self._usable(api_key)
         if key is None:
             return None
-        digest = self._digest(secret)
-        known = self._verified.get(key.name)
-        # A secret that differs from the verified one is wrong: no second slow hash for it.
+        known = self._secrets.known(key.name, secret)
         if known is not None or key.hash is None:
-            return key.role if known is not None and hmac.compare_digest(known, digest) else None
-        if not await self._is_right(key, key.hash, secret, digest, address):
+            return key.role if known else None
+        if not await self._secrets.verify(key.name, key.hash, secret, address):
             return None
         now = self._usable(api_key)
         if now is None or now.hash is not key.hash:
             return None  # it was taken away meanwhile
-        self._verified[key.name] = digest
+        self._secrets.remember(key.name, secret)
         return now.role
 
-    async def _is_right(self, key: ApiKey, hash: SlowHash, secret: str, digest: bytes, address: str) -> bool:
-        """Those who come with one secret at one time wait for one answer: after a start a program may send many."""
-        place = key.name, digest
-        while (other := self._checks.get(place)) is not None:
-            await other.done.wait()
-            if other.is_right is not None:
-                return other.is_right
-        mine = self._checks[place] = _Check()
-        try:
-            async with self._line.turn(address):
-                known = self._verified.get(key.name)
-                if known is None:
-                    mine.is_right = await self._line.work(hash.verify, secret)
-                else:
-                    mine.is_right = hmac.compare_digest(known, digest)
-        finally:
-            del self._checks[place]
-            mine.done.set()
-        return mine.is_right
+    def is_slow(self, api_key: str, secret: str) -> bool:
+        """Does `check` ask a slow hash about these?"""
+        key = self._usable(api_key)
+        return key is not None and key.hash is not None and self._secrets.known(key.name, secret) is None
 
     # -- to be managed ------------------------------------------------------------------------------------------
 
@@ -178,6 +159,14 @@ class ApiKeys:
 
     def get(self, name: str) -> ApiKey | None:
         return self._keys.get(name)
+
+    def by_api_key(self, api_key: str) -> ApiKey | None:
+        return self._by_api_key.get(api_key)
+
+    def free_name(self, *wanted: str) -> str:
+        """The first that no key is called by, else the last with a number behind it."""
+        numbered = (f"{wanted[-1]}-{number}" for number in count(2))
+        return next(name for name in chain(wanted, numbered) if name not in self._keys)
 
     def now(self) -> int:
         """The wall clock in seconds."""
@@ -192,24 +181,37 @@ class ApiKeys:
         desc: str = "",
         enable: bool = True,
         expired_at: int | None = None,
+        api_key: str | None = None,
+        api_secret: str | None = None,
+        app_name: str | None = None,
         address: str = "",
     ) -> tuple[ApiKey, GeneratedKey]:
-        """A new key, and its secret, which is known to nobody else. Raises NameTaken, TooManyKeys, TooBusy."""
-        self._check_new(name)
-        made = GeneratedKey(secrets.token_hex(8), secrets.token_urlsafe(32))
+        """A new key, and its secret; both are made where they are not given. What was made is known to nobody else.
+
+        Raises NameTaken, ApiKeyTaken, TooManyKeys, TooBusy.
+        """
+        self._check_new(name, api_key)
+        made = GeneratedKey(api_key or secrets.token_hex(8), api_secret or secrets.token_urlsafe(32))
         async with self._line.turn(address):
             hash = await self._line.work(SlowHash.made, made.api_secret)
-        self._check_new(name)  # somebody may have been faster
-        key = ApiKey(name, made.api_key, role, desc, enable, self.now(), expired_at, hash)
+        self._check_new(name, api_key)  # somebody may have been faster
+        key = ApiKey(name, made.api_key, role, desc, enable, self.now(), expired_at, hash, app_name)
         self._put(key)
-        self._verified[name] = self._digest(made.api_secret)
+        self._secrets.remember(name, made.api_secret)
         await self._core.durable()
         return key, made
 
     async def update(
-        self, name: str, role: Role, *, expired_at: int | None, desc: str | None = None, enable: bool | None = None
+        self,
+        name: str,
+        role: Role,
+        *,
+        expired_at: int | None,
+        desc: str | None = None,
+        enable: bool | None = None,
+        app_name: str | None = None,
     ) -> ApiKey | None:
-        """What is None of `desc` and `enable` stays. None: there is no such key."""
+        """What is None of `desc`, `enable` and `app_name` stays. None: there is no such key."""
         key = self._keys.get(name)
         if key is None:
             return None
@@ -219,6 +221,7 @@ class ApiKeys:
             expired_at=expired_at,
             desc=key.desc if desc is None else desc,
             enable=key.enable if enable is None else enable,
+            app_name=key.app_name if app_name is None else app_name,
         )
         self._put(key)
         await self._core.durable()
@@ -232,7 +235,7 @@ class ApiKeys:
         if key.hash is None:
             raise KeyOfFile(name)
         del self._keys[name]
-        self._verified.pop(name, None)
+        self._secrets.forget(name)
         self._index()
         self._core.documents.delete(DOCUMENTS, name)
         await self._core.durable()
@@ -248,7 +251,7 @@ class ApiKeys:
         if changed is not None and changed.api_key == api_key:
             key = ApiKey(name, **msgspec.structs.asdict(changed))
         self._keys[name] = key
-        self._verified[name] = self._digest(secret)
+        self._secrets.remember(name, secret)
         self._by_api_key[api_key] = key
 
     def take_over(self, api_key: str, role: Role, hash: SlowHash, created_at: int) -> None:
@@ -269,9 +272,11 @@ class ApiKeys:
         key = self._by_api_key.get(api_key)
         return key if key is not None and key.enable and not key.is_expired(self.now()) else None
 
-    def _check_new(self, name: str) -> None:
+    def _check_new(self, name: str, api_key: str | None) -> None:
         if name in self._keys:
             raise NameTaken(name)
+        if api_key in self._by_api_key:
+            raise ApiKeyTaken(api_key)
         if sum(key.hash is not None for key in self._keys.values()) >= MOST:
             raise TooManyKeys(name)
 
@@ -286,12 +291,10 @@ class ApiKeys:
             created_at=key.created_at,
             expired_at=key.expired_at,
             hash=key.hash,
+            app_name=key.app_name,
         )
         self._core.documents.put(DOCUMENTS, key.name, msgspec.to_builtins(body))
 
     def _index(self) -> None:
         """Of two keys that are called the same, the one of the file is meant."""
         self._by_api_key = {key.api_key: key for key in sorted(self._keys.values(), key=lambda key: key.hash is None)}
-
-    def _digest(self, secret: str) -> bytes:
-        return hmac.digest(self._digest_key, secret.encode("utf-8", "surrogatepass"), "sha256")

@@ -20,7 +20,7 @@ from trio_broker.actors.search import of_manager
 if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
     from trio_broker.actors.core import Core
-    from trio_broker.actors.messages import AskDecisions
+    from trio_broker.actors.messages import AskDecisions, ForgetDecision
     from trio_broker.actors.session_actor import SessionActor
     from trio_broker.protocol.packets import Will
     from trio_broker.session.channel import Channel
@@ -130,6 +130,14 @@ def show_decisions(actor: SessionActor, question: AskDecisions) -> None:
     question.answer([(asked, allowed, clock.wall_ms(at)) for asked, allowed, at in decisions.kept(clock.now())])
     if question.forget:
         decisions.clear()
+
+
+def forget_decision(actor: SessionActor, question: ForgetDecision) -> None:
+    """Ask again, should the client publish to that topic."""
+    connection = actor.connection
+    if connection is not None and connection.decisions is not None:
+        connection.decisions.forget_topic(question.topic)
+    question.answer(connection is not None)
 
 
 async def find_out(connection: Connection, channel: Channel) -> None:

@@ -95,7 +95,7 @@ I = TypeVar("I", bound=Item)  # noqa: E741
 
 
 class ConfiguredList(ABC, Generic[I]):
-    """`variants` declares the list. The names of items are those of their variants: there is one of each at most."""
+    """`variants` declares the list. The names of items are what it calls them: there is one of each at most."""
 
     def __init__(self, core: Core, root: str, key: str, variants: Variants) -> None:
         self.core = core
@@ -170,7 +170,14 @@ class ConfiguredList(ABC, Generic[I]):
     # -- what there is
 
     def name_of(self, config: Any) -> str:
-        return self._variants.name_of({key: getattr(config, key, None) for key in self._variants.chosen_by}, self.key)
+        return self._variants.name_of(self._told_by(config), self.key)
+
+    def kind_of(self, config: Any) -> str:
+        """The name of its variant."""
+        return self._variants.kind_of(self._told_by(config), self.key)
+
+    def _told_by(self, config: Any) -> dict[str, Any]:
+        return {key: getattr(config, key, None) for key in (*self._variants.chosen_by, *self._variants.apart)}
 
     @property
     def names(self) -> list[str]:
@@ -219,7 +226,7 @@ class ConfiguredList(ABC, Generic[I]):
         def replaced(items: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             if name not in items:
                 raise NotThere(name)
-            other, made = self._made(revealed(dict(body), items[name]))
+            other, made = self._made(self._variants.like(items[name], revealed(dict(body), items[name])))
             if other != name:
                 raise OtherType(name, other)
             return [made if one == name else item for one, item in items.items()]
@@ -279,10 +286,9 @@ class ConfiguredList(ABC, Generic[I]):
 
     def _made(self, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """The name and all keys of one; raises ConfigError, which calls it `root`."""
-        name = self._variants.name_of(body, BODY)
-        config = overlay(self._variants.classes[name](), body, BODY)
+        config = overlay(self._variants.classes[self._variants.kind_of(body, BODY)](), body, BODY)
         self._check(config, BODY)
-        return name, plain(config, secrets=True)
+        return self.name_of(config), plain(config, secrets=True)
 
 
 def moved(names: list[str], name: str, position: str) -> list[str]:

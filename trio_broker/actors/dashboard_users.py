@@ -9,11 +9,13 @@ A user has a `stamp`; it changes with the password and the role, and what was gi
 
 from __future__ import annotations
 
+import hmac
 import logging
 import secrets
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import trio
 from attrs import define, evolve, field
 from msgspec import Struct
 
@@ -34,6 +36,8 @@ DOCUMENTS: Final = "dashboard_user"
 """The kind of the documents; the key is the user name."""
 MOST: Final = 1000
 """Users."""
+FIRST: Final = "Made at the first start"
+RENEWED: Final = "Made for a new password"
 
 
 @define(frozen=True)
@@ -83,6 +87,9 @@ class DashboardUsers:
         self._users: dict[str, DashboardUser] = {}
         self._line = Line()
         self._guard = LoginGuard()
+        self._recognized: dict[str, tuple[SlowHash, bytes]] = {}
+        self._recognizing: dict[tuple[str, bytes], trio.Event] = {}
+        self._digest_key = secrets.token_bytes(32)
         self._stamp = 0
         self._nobody: SlowHash | None = None
         for username, document in core.documents.of(DOCUMENTS).items():
@@ -121,9 +128,42 @@ class DashboardUsers:
             raise WrongPassword
         return user
 
-    async def change_password(self, username: str, old: str, new: str, address: str = "") -> DashboardUser:
-        """Raises UserError for a new one that is not good enough, and what `log_in` raises."""
-        _refuse(password_fault(new))
+    async def recognize(self, username: str, password: str, address: str = "") -> DashboardUser:
+        """The same for who shows name and password with each request: the slow hash is asked once.
+
+        Those who come with one password at one time wait for one answer. Raises as `log_in`.
+        """
+        digest = hmac.digest(self._digest_key, password.encode("utf-8", "surrogatepass"), "sha256")
+        place = username, digest
+        while (user := self._recognized_as(username, digest, address)) is None:
+            if (other := self._recognizing.get(place)) is not None:
+                await other.wait()
+                continue
+            done = self._recognizing[place] = trio.Event()
+            try:
+                user = await self.log_in(username, password, address)
+                self._recognized[username] = user.hash, digest
+            finally:
+                del self._recognizing[place]
+                done.set()
+        return user
+
+    def _recognized_as(self, username: str, digest: bytes, address: str) -> DashboardUser | None:
+        user, known = self._users.get(username), self._recognized.get(username)
+        if user is None or known is None or known[0] is not user.hash or not hmac.compare_digest(known[1], digest):
+            return None
+        return None if self._guard.is_locked(username, address, self.clock.now()) else user
+
+    async def refuse_slowly(self, password: str, address: str = "") -> None:
+        """The work of a wrong password, for who is refused anyway. Raises TooBusy."""
+        async with self._line.turn(address):
+            await self._line.work((await self._nobodys_hash()).verify, password)
+
+    async def change_password(
+        self, username: str, old: str, new: str, address: str = "", *, plain: bool = False
+    ) -> DashboardUser:
+        """Raises UserError for a new one that is not good enough (`plain`: as `create`), and what `log_in` raises."""
+        _refuse(password_fault(new, plain=plain))
         if self._guard.is_locked(username, address, self.clock.now()):
             raise LoginLocked
         async with self._line.turn(address):
@@ -143,10 +183,9 @@ class DashboardUsers:
         """In turn: nobody's count is looked at before the answer to the one before is known."""
         if self._guard.is_locked(username, address, self.clock.now()):
             raise LoginLocked
-        if self._nobody is None:
-            self._nobody = await self._line.work(SlowHash.made, secrets.token_urlsafe(16))
+        nobodys = await self._nobodys_hash()
         user = self._users.get(username)
-        stored = self._nobody if user is None else user.hash
+        stored = nobodys if user is None else user.hash
         is_right = await self._line.work(stored.verify, password)
         if is_right and user is not None:
             self._guard.succeeded(username, address)
@@ -160,6 +199,11 @@ class DashboardUsers:
             log.info("a wrong password for %s from %s", name, address or "here")
         return None
 
+    async def _nobodys_hash(self) -> SlowHash:
+        if self._nobody is None:
+            self._nobody = await self._line.work(SlowHash.made, secrets.token_urlsafe(16))
+        return self._nobody
+
     # -- to be managed ------------------------------------------------------------------------------------------
 
     async def create(
@@ -170,10 +214,11 @@ class DashboardUsers:
         description: str = "",
         *,
         address: str = "",
+        plain: bool = False,
     ) -> DashboardUser:
-        """Raises UserError, TooBusy."""
+        """`plain`: a password of one kind of characters will do. Raises UserError, TooBusy."""
         self._check_new(username, role)
-        _refuse(password_fault(password))
+        _refuse(password_fault(password, plain=plain))
         async with self._line.turn(address):
             hash = await self._line.work(SlowHash.made, password)
         self._check_new(username, role)  # somebody may have been faster
@@ -203,6 +248,7 @@ class DashboardUsers:
             return False
         self._check_not_last(user)
         del self._users[username]
+        self._recognized.pop(username, None)
         self._core.documents.delete(DOCUMENTS, username)
         self._guard.forgive(username)
         await self._core.durable()
@@ -214,7 +260,7 @@ class DashboardUsers:
             return None
         config = self.config
         made = GeneratedUser(config.default_username, config.default_password or _generated())
-        await self.create(made.username, made.password, Role.ADMINISTRATOR, "Made at the first start")
+        await self.create(made.username, made.password, Role.ADMINISTRATOR, FIRST)
         return None if config.default_password else made
 
     async def renew(self) -> GeneratedUser:
@@ -223,7 +269,7 @@ class DashboardUsers:
         async with self._line.turn(""):
             hash = await self._line.work(SlowHash.made, made.password)
         old = self._users.get(made.username)
-        description = "Made for a new password" if old is None else old.description
+        description = RENEWED if old is None else old.description
         self._put(DashboardUser(made.username, Role.ADMINISTRATOR, description, hash, self._next_stamp()))
         self._guard.forgive(made.username)
         await self._core.durable()

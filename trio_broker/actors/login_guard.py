@@ -1,7 +1,7 @@
 """Who has sent too many wrong passwords.
 
 Invariant: what is locked is a user name from one address, never the user: nobody can lock out somebody who is
-elsewhere. No more is remembered than `MOST` entries; the oldest go first.
+elsewhere. No more is remembered than `MOST` entries; the oldest go first. Names that no user can have count as one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import define
 
 from trio_broker.access.addresses import plain_address
+from trio_broker.config.credentials import username_fault
 
 if TYPE_CHECKING:
     from trio_broker.config.model import DashboardConfig
@@ -41,6 +42,11 @@ def place_of(address: str) -> str:
     return str(found)
 
 
+def _key(username: str, address: str) -> tuple[str, str]:
+    """A name of any length is not kept."""
+    return username if username_fault(username) is None else "", place_of(address)
+
+
 class LoginGuard:
     """Times in seconds of any clock that does not go back."""
 
@@ -48,12 +54,12 @@ class LoginGuard:
         self._failures: OrderedDict[tuple[str, str], _Failures] = OrderedDict()
 
     def is_locked(self, username: str, address: str, now: float) -> bool:
-        found = self._failures.get((username, place_of(address)))
+        found = self._failures.get(_key(username, address))
         return found is not None and now < found.locked_until
 
     def failed(self, username: str, address: str, now: float, config: DashboardConfig) -> bool:
         """A wrong password. True when that was one too many."""
-        key = username, place_of(address)
+        key = _key(username, address)
         found = self._failures.get(key)
         if found is None or now - found.since > config.unsuccessful_login_interval:
             found = self._failures[key] = _Failures(now)
@@ -67,7 +73,7 @@ class LoginGuard:
         return found.locked_until > now
 
     def succeeded(self, username: str, address: str) -> None:
-        self._failures.pop((username, place_of(address)), None)
+        self._failures.pop(_key(username, address), None)
 
     def forgive(self, username: str) -> None:
         """Wherever it was: the user has another password, or is no more."""

@@ -5,16 +5,21 @@ Invariant: nothing here keeps state; every answer comes from the actor that owns
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from trio_broker.access.asking import Request
 from trio_broker.actors import search
 from trio_broker.actors.data_backup import DataBackup
+from trio_broker.actors.features import Features
 from trio_broker.actors.listener_settings import ListenerKeeper, ListenerSettings
+from trio_broker.actors.machine import machine_memory, max_descriptors
 from trio_broker.actors.messages import (
     AskActor,
     AskActorPage,
@@ -30,9 +35,13 @@ from trio_broker.actors.messages import (
     AskSubscriptions,
     AskTopic,
     DeleteRetainedMessages,
+    EndConnection,
+    ForgetDecision,
     Kick,
     PublishRuns,
     SetKeepAlive,
+    SetQuota,
+    SetRates,
     SubscribeFor,
     UnsubscribeFor,
 )
@@ -62,6 +71,7 @@ if TYPE_CHECKING:
     from trio_broker.actors.core import Core
     from trio_broker.actors.session_actor import SessionActor
 
+RUNTIME: Final = f"{platform.python_implementation()} {platform.python_version()}/trio {version('trio')}"
 # Sessions that are ended before others have their turn: a fraction of a millisecond.
 STRIDE = 16
 # Client identifiers that the session manager looks up in one turn.
@@ -79,6 +89,7 @@ class Management:
         self.traces = core.traces
         self.monitor = core.monitor
         self.data_backup = DataBackup(core)
+        self.features = Features(core)
         self.api_keys = core.api_keys
         self.dashboard_users = core.dashboard_users
         self.authenticators = core.authenticators
@@ -101,6 +112,7 @@ class Management:
         core = self._core
         stats = await self.stats()
         now_ms = core.clock.wall_ms(core.clock.now())
+        total, used = machine_memory()
         return NodeInfo(
             name=core.node_name,
             version=__version__,
@@ -109,6 +121,12 @@ class Management:
             sessions=stats["sessions.count"],
             connections=stats["live_connections.count"],
             log_path=core.settings.config.log.file or None,
+            runtime=RUNTIME,
+            load=os.getloadavg(),
+            memory_total=total,
+            memory_used=used,
+            max_fds=max_descriptors(),
+            tasks=trio.lowlevel.current_statistics().tasks_living,
         )
 
     # -- clients ------------------------------------------------------------------------------------------------
@@ -149,6 +167,16 @@ class Management:
         info: SessionInfo | None = await self._ask(client_id, SetKeepAlive(interval))
         return info
 
+    async def set_rates(
+        self, client_id: str, messages_rate: float | None, bytes_rate: float | None
+    ) -> SessionInfo | None:
+        info: SessionInfo | None = await self._ask(client_id, SetRates(messages_rate, bytes_rate))
+        return info
+
+    async def set_quota(self, client_id: str, messages_rate: float | None) -> SessionInfo | None:
+        info: SessionInfo | None = await self._ask(client_id, SetQuota(messages_rate))
+        return info
+
     async def client(self, client_id: str) -> SessionInfo | None:
         info: SessionInfo | None = await self._ask(client_id, AskInfo())
         return info
@@ -180,12 +208,18 @@ class Management:
             with suppress(ActorGone):
                 await answer_of(question, "a session")
 
+    async def disconnect(self, client_id: str) -> bool:
+        return bool(await self._ask(client_id, EndConnection()))
+
     async def client_decisions(self, client_id: str) -> list[tuple[Request, bool, int]] | None:
         rows: list[tuple[Request, bool, int]] | None = await self._ask(client_id, AskDecisions())
         return rows
 
     async def forget_client_decisions(self, client_id: str) -> bool:
         return await self._ask(client_id, AskDecisions(forget=True)) is not None
+
+    async def forget_client_decision(self, client_id: str, topic: str) -> bool:
+        return bool(await self._ask(client_id, ForgetDecision(topic)))
 
     async def client_subscriptions(self, client_id: str) -> list[Subscription] | None:
         subscriptions: list[Subscription] | None = await self._ask(client_id, AskSubscriptions())
@@ -212,6 +246,9 @@ class Management:
 
     async def subscription_page(self, wanted: SubscriptionFilter, offset: int, limit: int) -> SubscriptionPage:
         return await search.subscriptions(self._core, wanted, offset, limit)
+
+    async def share_names(self, match_filter: str) -> list[str | None]:
+        return await search.share_names(self._core, match_filter)
 
     async def topics(self) -> list[str]:
         return await search.all_topics(self._core)

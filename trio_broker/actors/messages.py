@@ -109,6 +109,27 @@ class SetKeepAlive(AskInfo):
         self.interval = interval
 
 
+class SetRates(AskInfo):
+    """The same with the rates at which it is read; None: as its listener has it."""
+
+    __slots__ = ("bytes_rate", "messages_rate")
+
+    def __init__(self, messages_rate: float | None, bytes_rate: float | None) -> None:
+        super().__init__()
+        self.messages_rate = messages_rate
+        self.bytes_rate = bytes_rate
+
+
+class SetQuota(AskInfo):
+    """The same with a rate of messages beside those; None: none."""
+
+    __slots__ = ("messages_rate",)
+
+    def __init__(self, messages_rate: float | None) -> None:
+        super().__init__()
+        self.messages_rate = messages_rate
+
+
 class AskQueue(Question[QueuePage]):
     """A page of the mqueue or the inflight window."""
 
@@ -125,6 +146,10 @@ class Kick(Question[bool]):
     """End the connection and the session."""
 
 
+class EndConnection(Question[bool]):
+    """End the connection alone; False: there is none."""
+
+
 class AskDecisions(Question[list[tuple[Request, bool, int]]]):
     """What is kept of authorization for the connection there is: what was asked, the answer, when (wall clock, ms)."""
 
@@ -134,6 +159,16 @@ class AskDecisions(Question[list[tuple[Request, bool, int]]]):
         """`forget`: afterwards nothing is kept."""
         super().__init__()
         self.forget = forget
+
+
+class ForgetDecision(Question[bool]):
+    """What was decided about publishing to one topic is not kept any more; False: there is no connection."""
+
+    __slots__ = ("topic",)
+
+    def __init__(self, topic: str) -> None:
+        super().__init__()
+        self.topic = topic
 
 
 class AskSubscriptions(Question[list[Subscription]]):
@@ -320,6 +355,16 @@ class AskTopic(TableQuestion[bool]):
     def __init__(self, share_name: str | None, match_filter: str) -> None:
         super().__init__()
         self.share_name = share_name
+        self.match_filter = match_filter
+
+
+class AskShareNames(TableQuestion[list[str | None]]):
+    """In which shared groups somebody is subscribed to this filter; None among them: in none."""
+
+    __slots__ = ("match_filter",)
+
+    def __init__(self, match_filter: str) -> None:
+        super().__init__()
         self.match_filter = match_filter
 
 

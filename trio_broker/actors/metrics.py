@@ -49,5 +49,5 @@ class MetricsCollector(ResidentActor):
         return Runtime(
             mailboxes=sum(actor.mailbox_len() for actor in actors),
             router=core.router.mailbox_len(),
-            disconnected=dict(core.meter.disconnected),
+            disconnected={listener: dict(counts) for listener, counts in core.meter.disconnected.items()},
         )

@@ -6,10 +6,11 @@ Invariant: a question is answered by the actor that owns the state; everything t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import define, field
 
+from trio_broker.actors.machine import NO_LIMIT
 from trio_broker.actors.settings import Settings
 from trio_broker.protocol.packets import NO_PROPERTIES, Properties
 from trio_broker.routing.subscription import Subscription
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
     from trio_broker.actors.dashboard_users import DashboardUsers
     from trio_broker.actors.data_backup import DataBackup
     from trio_broker.actors.delayed import Delayed
+    from trio_broker.actors.features import Features
     from trio_broker.actors.listener_settings import ListenerSettings
     from trio_broker.actors.monitor import Monitor
     from trio_broker.actors.slow_subscriptions import SlowSubscriptions
     from trio_broker.actors.topic_metrics import TopicMetrics
     from trio_broker.actors.traces import Traces
+
+ACCEPTORS: Final = 16
+"""What EMQX's listeners have unless told otherwise."""
 
 
 @define
@@ -48,6 +53,11 @@ class ClientFilter:
     lte_created_at: int | None = None
     gte_connected_at: int | None = None
     lte_connected_at: int | None = None
+    protocol_name: str | None = None
+    gte_mqueue_len: int | None = None
+    lte_mqueue_len: int | None = None
+    gte_mqueue_dropped: int | None = None
+    lte_mqueue_dropped: int | None = None
 
 
 @define
@@ -65,8 +75,9 @@ class Page:
 class SubscriptionFilter:
     """Which subscriptions are meant; what is None does not matter. All that is set must hold.
 
-    `topic` is the filter in full; together with `share_name` it is the inner filter of the group. `match_topic` is a
-    filter which theirs, taken as topic names, must match.
+    `topic` is the filter in full; together with `share_name` it is the inner filter of the group. `match_filter` is the
+    inner filter of any group, or the filter of an ordinary one. `match_topic` is a filter which theirs, taken as topic
+    names, must match.
     """
 
     client_id: str | None = None
@@ -74,6 +85,7 @@ class SubscriptionFilter:
     topic: str | None = None
     match_topic: str | None = None
     share_name: str | None = None
+    match_filter: str | None = None
 
 
 @define
@@ -143,6 +155,16 @@ class NodeInfo:
     sessions: int
     connections: int
     log_path: str | None = None  # None = no log file
+    runtime: str = ""
+    """What Python and Trio it runs on, as EMQX names Erlang's release: `CPython 3.11.7/trio 0.35.0`."""
+    load: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Of the machine, over 1, 5 and 15 minutes."""
+    memory_total: int = 0
+    """Bytes of the machine."""
+    memory_used: int = 0
+    max_fds: int = NO_LIMIT
+    tasks: int = 0
+    """Trio tasks of the process."""
 
 
 @define
@@ -153,8 +175,8 @@ class Runtime:
     """Messages that wait in the mailboxes of the actors that live as long as the broker."""
     router: int
     """Of these, the router's."""
-    disconnected: dict[int, int]
-    """How often connections of clients ended with each reason code."""
+    disconnected: dict[str, dict[int, int]]
+    """How often connections of clients at each listener ended with each reason code."""
 
 
 @define
@@ -172,6 +194,12 @@ class ListenerInfo:
     configuration: dict[str, object] = field(factory=dict)
     """Its other options under EMQX's names, as JSON values."""
 
+    @property
+    def acceptors(self) -> int:
+        """What is configured; here one task accepts for each."""
+        acceptors = self.configuration.get("acceptors", ACCEPTORS)
+        return acceptors if isinstance(acceptors, int) else ACCEPTORS
+
 
 class Questions(Protocol):
     """All questions to the running broker. Each may raise `ActorGone` or `AskTimeout`."""
@@ -181,6 +209,7 @@ class Questions(Protocol):
     traces: Traces
     monitor: Monitor
     data_backup: DataBackup
+    features: Features
     api_keys: ApiKeys
     dashboard_users: DashboardUsers
     authenticators: Authenticators
@@ -210,6 +239,14 @@ class Questions(Protocol):
     async def set_keep_alive(self, client_id: str, interval: int) -> SessionInfo | None:
         """Seconds, from now on; 0 = none. What has no connection stays as it is. None: no such session."""
 
+    async def set_rates(
+        self, client_id: str, messages_rate: float | None, bytes_rate: float | None
+    ) -> SessionInfo | None:
+        """How much a second is read from the connection there is; None: as its listener has it. Else as above."""
+
+    async def set_quota(self, client_id: str, messages_rate: float | None) -> SessionInfo | None:
+        """A rate of messages beside that, the lower one of which holds; None: none. Else as above."""
+
     async def client(self, client_id: str) -> SessionInfo | None: ...
     async def kick(self, client_id: str) -> bool:
         """End the connection (0x98) and the session; False when there is none."""
@@ -217,11 +254,17 @@ class Questions(Protocol):
     async def kick_all(self, client_ids: Sequence[str]) -> None:
         """The same for many; those there are not do not matter."""
 
+    async def disconnect(self, client_id: str) -> bool:
+        """End the connection (0x98) alone, as if it had broken; False when there is none."""
+
     async def client_decisions(self, client_id: str) -> list[tuple[Request, bool, int]] | None:
         """What is kept for it of authorization: what was asked, the answer, and when (milliseconds since the epoch)."""
 
     async def forget_client_decisions(self, client_id: str) -> bool:
         """False: no such client."""
+
+    async def forget_client_decision(self, client_id: str, topic: str) -> bool:
+        """The same for what was decided about publishing to one topic; False: it is not connected."""
 
     async def client_subscriptions(self, client_id: str) -> list[Subscription] | None: ...
     async def mqueue_messages(self, client_id: str, after: int | None, limit: int) -> QueuePage | None:
@@ -241,6 +284,9 @@ class Questions(Protocol):
 
     async def has_topic(self, topic_filter: str) -> bool:
         """Is somebody subscribed to this filter (in full)? ProtocolError: it is not well formed."""
+
+    async def share_names(self, match_filter: str) -> list[str | None]:
+        """In which shared groups somebody is subscribed to this filter; None among them: in none."""
 
     async def topics(self) -> list[str]:
         """Every filter somebody is subscribed to, each once, shared ones in full."""

@@ -1,4 +1,4 @@
-"""Rate limits of one connection: `messages_rate` and `bytes_rate` of its listener.
+"""Rate limits of one connection: `messages_rate` and `bytes_rate` of its listener, or those set for it alone.
 
 Invariant: nothing is refused or lost; a client that sends faster is read later. On average it gets its rate, and what
 it saved by silence, up to one second's worth, at once.
@@ -7,15 +7,31 @@ it saved by silence, up to one second's worth, at once.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from attrs import define
+from attrs import define, evolve
 
 if TYPE_CHECKING:
     from trio_broker.actors.connection import Connection
+    from trio_broker.actors.session_actor import SessionActor
     from trio_broker.actors.timers import Timer
 
-__all__ = ["Bucket", "RateLimit", "use_rates"]
+__all__ = ["Bucket", "OwnRates", "RateLimit", "set_quota", "set_rates", "use_rates"]
+
+
+@define(frozen=True)
+class OwnRates:
+    """What an administrator set for one connection alone; None: as its listener has it.
+
+    `quota` limits the same messages as `messages_rate`: the lower one holds.
+    """
+
+    messages_rate: float | None = None
+    bytes_rate: float | None = None
+    quota: float | None = None
+
+
+NO_OWN: Final = OwnRates()
 
 
 @define
@@ -36,10 +52,14 @@ class Bucket:
 class RateLimit:
     """Pauses one connection's reading. `is_pausing` while it does."""
 
-    __slots__ = ("_bytes", "_messages", "_seen", "_timer", "connection", "is_pausing")
+    __slots__ = ("_bytes", "_messages", "_seen", "_timer", "connection", "is_pausing", "own")
 
-    def __init__(self, connection: Connection, messages_rate: float, bytes_rate: float, now: float) -> None:
+    def __init__(
+        self, connection: Connection, messages_rate: float, bytes_rate: float, now: float, own: OwnRates = NO_OWN
+    ) -> None:
+        """`own` is remembered here, and already within the rates."""
         self.connection = connection
+        self.own = own
         self.is_pausing = False
         self._messages = Bucket(messages_rate, messages_rate, now) if messages_rate < math.inf else None
         self._bytes = Bucket(bytes_rate, bytes_rate, now) if bytes_rate < math.inf else None
@@ -86,14 +106,44 @@ class RateLimit:
 
 
 def use_rates(connection: Connection, messages_rate: float, bytes_rate: float) -> None:
-    """Other rates for a connection that there is; a pause by the old ones is over."""
+    """Other rates of the listener for a connection that there is; what was set for it alone stays."""
     if connection.over:
         return
+    connection.info.messages_rate, connection.info.bytes_rate = messages_rate, bytes_rate
+    _limit(connection, _own(connection))
+
+
+def set_rates(actor: SessionActor, messages_rate: float | None, bytes_rate: float | None) -> None:
+    """For the connection there is, if there is one; None: as its listener has it."""
+    connection = actor.connection
+    if connection is not None and not connection.over:
+        _limit(connection, evolve(_own(connection), messages_rate=messages_rate, bytes_rate=bytes_rate))
+
+
+def set_quota(actor: SessionActor, messages_rate: float | None) -> None:
+    """The same for the messages alone, beside what `set_rates` says of them; None: none."""
+    connection = actor.connection
+    if connection is not None and not connection.over:
+        _limit(connection, evolve(_own(connection), quota=messages_rate))
+
+
+def _own(connection: Connection) -> OwnRates:
+    return NO_OWN if connection.limit is None else connection.limit.own
+
+
+def _limit(connection: Connection, own: OwnRates) -> None:
+    """Go by these and by the listener's where there is none; a pause by the old ones is over."""
+    messages_rate, bytes_rate = connection.info.messages_rate, connection.info.bytes_rate
+    if own.messages_rate is not None:
+        messages_rate = own.messages_rate
+    if own.quota is not None:
+        messages_rate = min(messages_rate, own.quota)
+    if own.bytes_rate is not None:
+        bytes_rate = own.bytes_rate
     old = connection.limit
     connection.limit = None
-    connection.info.messages_rate, connection.info.bytes_rate = messages_rate, bytes_rate
     if messages_rate < math.inf or bytes_rate < math.inf:
-        connection.limit = RateLimit(connection, messages_rate, bytes_rate, connection.core.clock.now())
+        connection.limit = RateLimit(connection, messages_rate, bytes_rate, connection.core.clock.now(), own)
         connection.limit.attached()
     if old is not None:
         old.end()

@@ -17,6 +17,7 @@ from trio_broker.actors.session_actor import SessionActor
 from trio_broker.actors.session_ends import abandon
 from trio_broker.protocol.message import Message
 from trio_broker.session.changes import SubscribeChange
+from trio_broker.session.outgoing import PUBREL_SENT
 from trio_broker.session.session import Session
 from trio_broker.session.tail import Tail
 from trio_broker.store.operations import (
@@ -112,6 +113,7 @@ class _Restoring:
             return
         for copy in kept.copies:
             session.inflight.copies[copy.packet_identifier] = copy
+            session.inflight.releasing += copy.phase == PUBREL_SENT
             session.stamp = max(session.stamp, copy.inserted_at_ns)
             self._seen(copy.message.message_id)
         session.inflight.last = kept.copies[-1].packet_identifier

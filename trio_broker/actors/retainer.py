@@ -96,6 +96,8 @@ class Retainer(ResidentActor):
                 await trio.lowlevel.checkpoint()  # so that a session with thousands of filters can empty its mailbox
             if type(item) is Run:
                 for message in item.messages:  # the router has told the store of them
+                    if message.payload:  # else it takes away what is retained
+                        self.core.meter.messages_retained += 1
                     self.trie.set(message)
                     self.rules.kept(message)
             elif type(item) is Retrieve:

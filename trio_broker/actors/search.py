@@ -32,15 +32,16 @@ from trio_broker.actors.messages import (
     AskNewest,
     AskNewestActor,
     AskNumbers,
+    AskShareNames,
     AskSubscribers,
     AskSubscriptionPage,
     AskSubscriptionsAfter,
     AskSubscriptionsOf,
 )
 from trio_broker.actors.questions import ClientFilter, Page, SubscriptionFilter, SubscriptionPage, SubscriptionRow
-from trio_broker.actors.session_view import session_info
+from trio_broker.actors.session_view import protocol_name, session_info
 from trio_broker.errors import ActorGone, AskTimeout, ProtocolError
-from trio_broker.protocol.topics import parse_topic_filter
+from trio_broker.protocol.topics import parse_topic_filter, validate_topic_filter
 from trio_broker.routing.filter_trie import has_wildcard
 from trio_broker.routing.subscription import Subscription
 from trio_broker.session.info import SessionInfo
@@ -68,6 +69,7 @@ RECIPIENTS: Final = 128
 """Recipients that the router gives out at once, with all they have."""
 
 NOBODY: Final = ClientFilter()
+CONNECTED: Final = ClientFilter(connection_state="connected")
 NOTHING: Final = SubscriptionFilter()
 
 
@@ -111,6 +113,8 @@ async def clients(core: Core, wanted: ClientFilter, offset: int, limit: int) -> 
     if wanted == NOBODY:
         actors, count = await of_manager(core, AskActorPage(offset, limit))
         return Page(await _infos(actors), count)
+    if wanted == CONNECTED:
+        return await _connected(core, offset, limit)
     end = offset + limit + 1 if _is_fuzzy(wanted) else None
     found: list[SessionActor] = []
     async with aclosing(_looked_for(core, wanted, -1)) as strides:
@@ -119,6 +123,18 @@ async def clients(core: Core, wanted: ClientFilter, offset: int, limit: int) -> 
             if end is not None and len(found) >= end:
                 break
     return Page(await _infos(found[offset : offset + limit]), len(found))
+
+
+async def _connected(core: Core, offset: int, limit: int) -> Page:
+    """How many there are is counted anyway: what lies behind the page is not looked at."""
+    found: list[SessionActor] = []
+    async with aclosing(_looked_for(core, CONNECTED, -1)) as strides:
+        async for actors in strides:
+            found += actors
+            if len(found) >= offset + limit:
+                count = max(core.meter.gauges["live_connections"], len(found))
+                return Page(await _infos(found[offset : offset + limit]), count)
+    return Page(await _infos(found[offset:]), len(found))
 
 
 async def clients_after(
@@ -184,6 +200,8 @@ def _fitting(actors: list[SessionActor], wanted: ClientFilter) -> list[SessionAc
         actors = [it for it in actors if (it.terms is not None and it.terms.clean_start) is clean]
     if (level := wanted.protocol_level) is not None:
         actors = [it for it in actors if (it.terms.level if it.terms is not None else 5) == level]
+    if (protocol := wanted.protocol_name) is not None:
+        actors = [it for it in actors if protocol_name(it.terms) == protocol]
     if (first := wanted.gte_created_at) is not None:
         actors = [it for it in actors if it.session is not None and it.session.created_at >= first]
     if (last := wanted.lte_created_at) is not None:
@@ -192,6 +210,14 @@ def _fitting(actors: list[SessionActor], wanted: ClientFilter) -> list[SessionAc
         actors = [it for it in actors if it.connected_at >= first]
     if (last := wanted.lte_connected_at) is not None:
         actors = [it for it in actors if it.connected_at <= last]
+    if (least := wanted.gte_mqueue_len) is not None:
+        actors = [it for it in actors if it.session is not None and len(it.session.mqueue) >= least]
+    if (most := wanted.lte_mqueue_len) is not None:
+        actors = [it for it in actors if it.session is not None and len(it.session.mqueue) <= most]
+    if (least := wanted.gte_mqueue_dropped) is not None:
+        actors = [it for it in actors if it.session is not None and it.session.mqueue.dropped >= least]
+    if (most := wanted.lte_mqueue_dropped) is not None:
+        actors = [it for it in actors if it.session is not None and it.session.mqueue.dropped <= most]
     return actors
 
 
@@ -276,28 +302,40 @@ async def _held(core: Core, wanted: SubscriptionFilter) -> AsyncGenerator[Stride
         for stride in _strides(await of_router(core, AskSubscriptionsOf(recipients))):
             yield stride
             await trio.lowlevel.checkpoint()
-    elif wanted.topic is not None:
-        parts = _asked_for(wanted)
-        recipients = [] if parts is None else await of_router(core, AskSubscribers(*parts))
-        for start in range(0, len(recipients), LISTED):
-            some = recipients[start : start + LISTED]
-            assert parts is not None
-            yield [(recipient, [held]) for recipient, held in await of_router(core, AskHeld(some, *parts))]
+    elif wanted.topic is not None or wanted.match_filter is not None:
+        for parts in await _asked_for(core, wanted):
+            recipients = await of_router(core, AskSubscribers(*parts))
+            for start in range(0, len(recipients), LISTED):
+                some = recipients[start : start + LISTED]
+                yield [(recipient, [held]) for recipient, held in await of_router(core, AskHeld(some, *parts))]
     else:
         async with aclosing(_walk(core)) as everything:
             async for stride in everything:
                 yield stride
 
 
-def _asked_for(wanted: SubscriptionFilter) -> tuple[str | None, str] | None:
-    """Share name and filter of `topic`, which is the inner filter where a group is asked for; None: there is none."""
+async def _asked_for(core: Core, wanted: SubscriptionFilter) -> list[tuple[str | None, str]]:
+    """Share names and filters which `topic` or `match_filter` stands for, among them all that fit."""
+    share_name, inner = wanted.share_name, wanted.match_filter
+    if inner is not None:
+        names = await share_names(core, inner) if share_name is None else [share_name]
+        return [(name, inner) for name in names]
     assert wanted.topic is not None
-    if wanted.share_name is not None:
-        return wanted.share_name, wanted.topic
+    if share_name is not None:
+        return [(share_name, wanted.topic)]
     try:
-        return parse_topic_filter(wanted.topic)
+        return [parse_topic_filter(wanted.topic)]
     except ProtocolError:
-        return None
+        return []
+
+
+async def share_names(core: Core, match_filter: str) -> list[str | None]:
+    """In which shared groups somebody is subscribed to this filter; None among them: in none."""
+    try:
+        validate_topic_filter(match_filter)
+    except ProtocolError:
+        return []
+    return await of_router(core, AskShareNames(match_filter))
 
 
 async def _walk(core: Core) -> AsyncGenerator[Stride, None]:
@@ -333,12 +371,14 @@ def _strides(some: Stride) -> Iterator[Stride]:
 
 def _fits(wanted: SubscriptionFilter) -> Callable[[list[Subscription]], list[Subscription]]:
     """What takes those that fit out of a list."""
-    qos, topic, share_name = wanted.qos, wanted.topic, wanted.share_name
+    qos, topic, share_name, inner = wanted.qos, wanted.topic, wanted.share_name, wanted.match_filter
     prefix, matches = ("", None) if wanted.match_topic is None else matcher(wanted.match_topic)
 
     def fitting(held: list[Subscription]) -> list[Subscription]:
         if share_name is not None:
             held = [it for it in held if it.share_name == share_name]
+        if inner is not None:
+            held = [it for it in held if it.match_filter == inner]
         if topic is not None:
             if share_name is not None:
                 held = [it for it in held if it.match_filter == topic]

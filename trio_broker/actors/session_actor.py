@@ -16,7 +16,7 @@ import trio
 from trio_broker.actors.actor import Fault, Question
 from trio_broker.actors.announce import announce_disconnected
 from trio_broker.actors.attach import attach
-from trio_broker.actors.authorizing import ask_for_will, show_decisions, subject_of, will_allowed
+from trio_broker.actors.authorizing import ask_for_will, forget_decision, show_decisions, subject_of, will_allowed
 from trio_broker.actors.fetch import Fetched, answer_page, fetch, forget_rows, pass_on
 from trio_broker.actors.gate import ConnectionInfo
 from trio_broker.actors.journal import SessionJournal
@@ -31,7 +31,9 @@ from trio_broker.actors.messages import (
     ClockSet,
     Detached,
     Drained,
+    EndConnection,
     ExpiryDue,
+    ForgetDecision,
     Gone,
     Kick,
     Online,
@@ -45,7 +47,7 @@ from trio_broker.actors.messages import (
 from trio_broker.actors.on_demand import OnDemandActor, Rest
 from trio_broker.actors.remember import remember
 from trio_broker.actors.retained_feed import BUSY, RetainedFeed, room_for
-from trio_broker.actors.session_ends import clock_was_set, kick, shut_down
+from trio_broker.actors.session_ends import clock_was_set, end_connection, kick, shut_down
 from trio_broker.actors.session_subscriptions import subscribe_for, subscribed, unsubscribe_for, unsubscribed
 from trio_broker.actors.session_view import show
 from trio_broker.actors.will import will_run
@@ -239,12 +241,7 @@ class SessionActor(OnDemandActor):
                 if message.generation == self.generation and self.connection is None:
                     self._publish_will()
             case Kick():
-                was_kept = self.journal is not None
-                kick(self)
-                if was_kept:
-                    self.core.router.take([After(partial(self.core.when_durable, partial(message.answer, True)))])
-                else:
-                    message.answer(True)
+                kick(self, message)
             case Fault():
                 raise message.error
             case ClockSet():
@@ -260,6 +257,10 @@ class SessionActor(OnDemandActor):
                 show(self, message)
             case AskDecisions():
                 show_decisions(self, message)
+            case ForgetDecision():
+                forget_decision(self, message)
+            case EndConnection():
+                end_connection(self, message)
             case SubscribeFor():
                 subscribe_for(self, message)
             case UnsubscribeFor():

@@ -5,8 +5,10 @@ Invariant: called by the session's actor, within its step (`abandon`: before its
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from trio_broker.actors.messages import After, EndConnection, Kick
 from trio_broker.actors.remember import remember
 from trio_broker.protocol.reason_codes import ReasonCode
 
@@ -14,16 +16,41 @@ if TYPE_CHECKING:
     from trio_broker.actors.session_actor import SessionActor
 
 
-def kick(actor: SessionActor) -> None:
+def kick(actor: SessionActor, question: Kick) -> None:
     """By an administrator: connection and session end, the will as after any abnormal end."""
+    was_kept = actor.journal is not None
     if actor.connection is not None:
-        connection, actor.connection = actor.connection, None
-        connection.actor = None
-        connection.fail(ReasonCode.ADMINISTRATIVE_ACTION, "kicked out")
         if actor.session is not None:
             actor.session.expiry_interval = 0
-        actor.offline(ReasonCode.ADMINISTRATIVE_ACTION, "kicked out", keep_will=True)
+        _cut_off(actor)
     actor.end_session()
+    _answer_when_kept(actor, question, was_kept)
+
+
+def end_connection(actor: SessionActor, question: EndConnection) -> None:
+    """By an administrator, too; the session goes on as after any abnormal end, if it is one that does."""
+    if actor.connection is None or actor.connection.over:
+        question.answer(False)
+        return
+    was_kept = actor.journal is not None
+    _cut_off(actor)
+    _answer_when_kept(actor, question, was_kept)
+
+
+def _cut_off(actor: SessionActor) -> None:
+    connection, actor.connection = actor.connection, None
+    assert connection is not None
+    connection.actor = None
+    connection.fail(ReasonCode.ADMINISTRATIVE_ACTION, "kicked out")
+    actor.offline(ReasonCode.ADMINISTRATIVE_ACTION, "kicked out", keep_will=True)
+
+
+def _answer_when_kept(actor: SessionActor, question: Kick | EndConnection, was_kept: bool) -> None:
+    """When what became of the session is routed and durable, where the store has it."""
+    if was_kept:
+        actor.core.router.take([After(partial(actor.core.when_durable, partial(question.answer, True)))])
+    else:
+        question.answer(True)
 
 
 def shut_down(actor: SessionActor) -> None:

@@ -1,7 +1,7 @@
 """What a session actor shows of itself when it is asked.
 
-Invariant: called by the actor within its step; read only, but for what `SetKeepAlive` asks for. `session_info` may be
-called by others while the actor is parked.
+Invariant: called by the actor within its step; read only, but for what the messages that set something ask for.
+`session_info` may be called by others while the actor is parked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trio_broker.actors.keep_alive import set_keep_alive
-from trio_broker.actors.messages import AskInfo, AskQueue, AskSubscriptions, SetKeepAlive
+from trio_broker.actors.messages import AskInfo, AskQueue, AskSubscriptions, SetKeepAlive, SetQuota, SetRates
+from trio_broker.actors.rate_limit import set_quota, set_rates
 from trio_broker.protocol.packets import MQTT31
 from trio_broker.session.inflight import MAX_PACKET_IDENTIFIER
 from trio_broker.session.info import QueuedMessage, QueuePage, SessionInfo
@@ -18,6 +19,7 @@ from trio_broker.session.session import Session
 
 if TYPE_CHECKING:
     from trio_broker.actors.session_actor import SessionActor
+    from trio_broker.session.connect import Terms
 
 
 def show(actor: SessionActor, question: AskInfo | AskQueue | AskSubscriptions) -> None:
@@ -27,6 +29,12 @@ def show(actor: SessionActor, question: AskInfo | AskQueue | AskSubscriptions) -
     match question:
         case SetKeepAlive():
             set_keep_alive(actor, question.interval)
+            question.answer(session_info(actor))
+        case SetRates():
+            set_rates(actor, question.messages_rate, question.bytes_rate)
+            question.answer(session_info(actor))
+        case SetQuota():
+            set_quota(actor, question.messages_rate)
             question.answer(session_info(actor))
         case AskInfo():
             question.answer(session_info(actor))
@@ -52,7 +60,7 @@ def session_info(actor: SessionActor) -> SessionInfo:
         peer_host=peer.peer_host if peer is not None else "",
         peer_port=peer.peer_port if peer is not None else 0,
         listener=peer.listener if peer is not None else "",
-        protocol_name="MQIsdp" if terms is not None and terms.level == MQTT31 else "MQTT",
+        protocol_name=protocol_name(terms),
         protocol_level=terms.level if terms is not None else 5,
         keep_alive=terms.keep_alive if terms is not None else 0,
         clean_start=terms.clean_start if terms is not None else False,
@@ -72,7 +80,14 @@ def session_info(actor: SessionActor) -> SessionInfo:
         certificate_common_name=peer.certificate_common_name if peer is not None else None,
         certificate_distinguished_name=peer.certificate_distinguished_name if peer is not None else None,
         enable_authn=bool(peer.enable_authn) if peer is not None else True,
+        awaiting_comp_count=session.inflight.releasing,
+        mqueue_entered=session.mqueue.entered,
     )
+
+
+def protocol_name(terms: Terms | None) -> str:
+    """As the CONNECT had it."""
+    return "MQIsdp" if terms is not None and terms.level == MQTT31 else "MQTT"
 
 
 def _inflight_max(session: Session) -> int:

@@ -30,7 +30,7 @@ log = logging.getLogger("trio_broker.settings")
 KIND: Final = "config"
 """The kind of the documents; the key is the root (`mqtt`, `listeners`, ...), the body what was set below it."""
 
-FIXED: Final = ("shutdown_timeout", "node", "store", "api_key", "dashboard.listeners", "outbound")
+FIXED: Final = ("shutdown_timeout", "node", "store", "api", "api_key", "dashboard.listeners", "outbound")
 """What is settled when the broker starts."""
 
 Watcher = Callable[[Config, Config], Awaitable[None] | None]

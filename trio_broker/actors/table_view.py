@@ -12,6 +12,7 @@ from trio_broker.actors.messages import (
     AskHeld,
     AskLeading,
     AskNewest,
+    AskShareNames,
     AskSubscribers,
     AskSubscriptionPage,
     AskSubscriptionsAfter,
@@ -43,6 +44,8 @@ def show(table: RoutingTable[Any], question: TableQuestion[Any]) -> None:
             question.answer((*table.before_filter(question.offset), table.topics_count))
         case AskLeading():
             question.answer([held.topic_filter for recipient, held in question.pairs if table.leads(recipient, held)])
+        case AskShareNames():
+            question.answer(table.share_names(question.match_filter))
         case AskTopic():
             question.answer(table.has_filter(question.share_name, question.match_filter))
         case _:

@@ -184,5 +184,10 @@ class TopicMetrics:
             await self._change([other for other in self._counters if other != topic])
             return True
 
+    async def deregister_all(self) -> None:
+        async with self._lock:
+            if self._counters:
+                await self._change([])
+
     async def _change(self, topics: list[str]) -> None:
         await self._core.settings.change({"topic_metrics": [{"topic": topic} for topic in topics]})

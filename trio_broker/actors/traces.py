@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -294,16 +295,17 @@ class Traces:
         trace = self._all.get(name)
         return None if trace is None else attrs.evolve(self._row(trace), mtime_ms=mtime_ms)
 
-    async def zipped(self, name: str, entry: str) -> bytes | None:
-        """A zip of its log, which has the name `entry` there. Raises as `read`."""
+    async def zipped(self, name: str) -> bytes | None:
+        """A zip of its log, which has the name of the node there. Raises as `read`."""
         async with self._packing:
             # It may take a second: what it packs is settled before, and lines are written meanwhile.
             opened = await self._look_into(name, lambda trace: trace.log.opened())
             if opened is None:
                 return None
             file, size = opened
+            node = re.sub(r"[^A-Za-z0-9@._-]", "_", self._core.node_name)
             with file:
-                return await self._apart(zipped, file, size, entry)
+                return await self._apart(zipped, file, size, f"{node}-trace_{name}.log")
 
     async def _look_into(self, name: str, look: Callable[[Trace], Result]) -> Result | None:
         """With all in it that has happened until now."""

@@ -20,11 +20,30 @@ from trio_broker.api.failures import (
 )
 from trio_broker.api.routes import ADMINISTRATORS, EVERYBODY, PUBLISHERS, VIEWERS, Route
 
+__all__ = ["authorize", "basic_credentials", "may"]
+
 _MAY: Final = {
     Role.ADMINISTRATOR: {VIEWERS, PUBLISHERS, ADMINISTRATORS},
     Role.VIEWER: {VIEWERS},
     Role.PUBLISHER: {PUBLISHERS},
 }
+
+
+def may(role: Role, access: str) -> bool:
+    """Is what is for `access` for callers of this role?"""
+    return access == EVERYBODY or access in _MAY[role]
+
+
+def basic_credentials(header: str | None) -> tuple[str, str] | None:
+    """Name and secret of a `Basic` header [RFC 7617]; None where it is missing or something else."""
+    scheme, _, credentials = (header or "").strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, secret = base64.b64decode(credentials.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+    return (name, secret) if colon else None
 
 
 async def authorize(api: Api, route: Route, header: str | None, address: str, closed: bool = False) -> Caller:

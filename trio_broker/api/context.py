@@ -20,6 +20,16 @@ UNKNOWN_NODE = Failure(404, "NOT_FOUND", "Node not found: <name>")
 
 
 @define(frozen=True)
+class DoorInfo:
+    """A listener of this API. `name` is http, https, v2 or v4."""
+
+    name: str
+    bind: str
+    max_connections: int
+    current_connections: int
+
+
+@define(frozen=True)
 class Caller:
     """Who sent a request, from `address` ("" where it has none).
 
@@ -34,12 +44,16 @@ class Caller:
 
 @define
 class Api:
-    """`level` is the release of EMQX whose API is served; clients read it to choose what they may call."""
+    """`level` is the release of EMQX whose API is served; clients read it to choose what they may call.
+
+    `doors` tells the listeners of the API, of all its generations; none where it is served by something else.
+    """
 
     questions: Questions
     started: Callable[[], bool]
     level: str = "5.8.9"
     rates: RateWindow = field(factory=RateWindow)
+    doors: Callable[[], list[DoorInfo]] = list
     tokens: Tokens = field(init=False)
 
     @tokens.default

@@ -23,15 +23,17 @@ class ApiError(Exception):
 
 @define(frozen=True)
 class Failure:
-    """One documented failure: `raise FAILURE.error()`."""
+    """One documented failure: `raise FAILURE.error()`. `code` is a word in v5, a number before; no message, no key."""
 
     status: int
-    code: str
+    code: str | int
     message: str
     headers: dict[str, str] = field(factory=dict)
 
     def error(self, message: str | None = None) -> ApiError:
-        body = {"code": self.code, "message": self.message if message is None else message}
+        body: dict[str, object] = {"code": self.code}
+        if text := self.message if message is None else message:
+            body["message"] = text
         return ApiError(self.status, body, self.headers)
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
 from trio_broker.api.failures import invalid
 from trio_broker.config.sizes import parse_size
+from trio_broker.protocol.reason_codes import ReasonCode
 
 QUARTER: Final = 900_000
 """Milliseconds of a quarter of an hour."""
@@ -31,6 +33,13 @@ def rfc3339_ms(milliseconds: int) -> str:
     minutes, rest = divmod(rest, 60_000)
     hour, minute, offset = _quarter(quarters, time.tzname)
     return f"{hour}{minute + minutes:02}:{rest // 1000:02}.{rest % 1000:03}{offset}"
+
+
+def local_time(milliseconds: int) -> str:
+    """The same as the older generations write it: `2024-01-01 12:34:56`, without offset and parts of a second."""
+    quarters, rest = divmod(milliseconds, QUARTER)
+    hour, minute, _ = _quarter(quarters, time.tzname)
+    return f"{hour[:10]} {hour[11:]}{minute + rest // 60_000:02}:{rest // 1000 % 60:02}"
 
 
 @lru_cache(maxsize=1024)
@@ -106,3 +115,13 @@ def message_id_text(message_id: int, suffix: int) -> str:
 def username_text(username: str | None) -> str:
     """EMQX writes the absent user name of a publisher as the word `undefined`."""
     return "undefined" if username is None else username
+
+
+def by_reason(counts: Mapping[int, int], words: Mapping[ReasonCode, str]) -> dict[str, int]:
+    """Counts of reason codes by the words for them; those without one are called as the reason codes are."""
+    shown: dict[str, int] = {}
+    for code, count in counts.items():
+        reason = ReasonCode(code)
+        word = words.get(reason, reason.name.lower())
+        shown[word] = shown.get(word, 0) + count
+    return shown

@@ -10,76 +10,54 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from types import UnionType
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, Union, get_args, get_origin
 
 import msgspec
 
 from trio_broker.api import bodies
-from trio_broker.api.failures import (
-    API_KEY_NOT_ALLOW,
-    BAD_API_KEY,
-    BAD_REQUEST,
-    BAD_TOKEN,
-    BODY_TIMEOUT,
-    BODY_TOO_LARGE,
-    INTERNAL_ERROR,
-    MALFORMED_JSON,
-    NO_CREDENTIALS,
-    NOT_JSON,
-    ROLE_TOO_WEAK,
-    TOKEN_TIME_OUT,
-    UNAVAILABLE,
-    USER_TOO_WEAK,
-    Failure,
-)
-from trio_broker.api.routes import ADMINISTRATORS, EVERYBODY, PUBLISHERS, VIEWERS, Documented, Route
+from trio_broker.api.dialect import Dialect
+from trio_broker.api.failures import Failure
+from trio_broker.api.routes import Documented, Route
 from trio_broker.api.validation import list_fields
 
 JSON: Final = "application/json"
 REFERENCE: Final = "#/components/schemas/"
 
-_ACCESS: Final = {
-    EVERYBODY: "No credentials are needed.",
-    VIEWERS: "For administrators and viewers.",
-    PUBLISHERS: "For administrators and publishers.",
-    ADMINISTRATORS: "For administrators.",
-}
+_UNIONS: Final = (Union, UnionType)
+_NULL: Final = {"nullable": True}
 
 
-class Error(msgspec.Struct):
-    """The body of most failures."""
-
-    code: str
-    message: str
-
-
-def document(routes: Sequence[Route], base_path: str, *, version: str) -> dict[str, Any]:
+def document(routes: Sequence[Route], base_path: str, dialect: Dialect, *, version: str) -> dict[str, Any]:
     """The whole document, as plain JSON values."""
-    types = [Error, *(wanted for route in routes for wanted in _types_of(route))]
+    types = [dialect.error, *(wanted for route in routes for wanted in _types_of(route, dialect))]
     by_name = _Schemas(types)
     paths: dict[str, dict[str, Any]] = {}
-    names = Counter(route.handler.__name__ for route in routes)
-    for route in routes:
+    for identifier, route in zip(_identifiers(routes), routes, strict=True):
         path = re.sub(r":([a-z_]+)", r"{\1}", route.path)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route, by_name)
-        if names[route.handler.__name__] > 1:
-            # Two resources call theirs the same.
-            module = route.handler.__module__.rpartition(".")[2]
-            paths[path][route.method.lower()]["operationId"] = f"{module}_{route.handler.__name__}"
+        paths.setdefault(path, {})[route.method.lower()] = _operation(identifier, route, dialect, by_name)
     return {
         "openapi": "3.0.0",
-        "info": {"title": "trio-broker API", "version": version},
+        "info": {"title": dialect.title, "version": version},
         "servers": [{"url": base_path}],
         "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
-        "components": {
-            "schemas": by_name.components,
-            "securitySchemes": {
-                "basicAuth": {"type": "http", "scheme": "basic", "description": "API key and secret"},
-                "bearerAuth": {"type": "http", "scheme": "bearer", "description": "Token of POST /login"},
-            },
-        },
+        "components": {"schemas": by_name.components, "securitySchemes": dialect.schemes},
     }
+
+
+def _identifiers(routes: Sequence[Route]) -> list[str]:
+    """The handler's name; with its module's where two are called the same, with the path where one has several."""
+    names = Counter(route.handler.__name__ for route in routes)
+    found = [
+        name if names[name] == 1 else f"{route.handler.__module__.rpartition('.')[2]}_{name}"
+        for route in routes
+        for name in [route.handler.__name__]
+    ]
+    several = Counter(found)
+    return [
+        name if several[name] == 1 else name + re.sub(r"\W+", "_", route.path)
+        for name, route in zip(found, routes, strict=True)
+    ]
 
 
 class _Schemas:
@@ -97,8 +75,8 @@ class _Schemas:
 
     def of(self, wanted: Any) -> dict[str, Any]:
         # msgspec knows no unions of Structs: what holds them is written here.
-        if isinstance(wanted, UnionType):
-            return {"anyOf": [self.of(part) for part in get_args(wanted)]}
+        if parts := _parts(wanted):
+            return {"anyOf": [self.of(part) for part in parts]}
         if get_origin(wanted) is list:
             return {"type": "array", "items": self.of(get_args(wanted)[0])}
         schema: dict[str, Any] = self._schemas[self._types.index(wanted)]
@@ -112,48 +90,53 @@ class _Schemas:
 
 def _leaves(wanted: Any) -> list[Any]:
     """The types within unions and lists, for which msgspec is asked."""
-    if isinstance(wanted, UnionType) or get_origin(wanted) is list:
-        return [leaf for part in get_args(wanted) for leaf in _leaves(part)]
-    return [wanted]
+    parts = get_args(wanted) if get_origin(wanted) is list else _parts(wanted)
+    return [leaf for part in parts for leaf in _leaves(part)] if parts else [wanted]
 
 
-def _types_of(route: Route) -> list[Any]:
+def _parts(wanted: Any) -> tuple[Any, ...]:
+    """Of a union; `Data[A | B]` is taken for `Data[A] | Data[B]`. Empty for anything else."""
+    origin, arguments = get_origin(wanted), get_args(wanted)
+    if origin in _UNIONS:
+        return arguments
+    if isinstance(origin, type) and issubclass(origin, msgspec.Struct) and get_origin(arguments[0]) in _UNIONS:
+        return tuple(origin[part] for part in get_args(arguments[0]))  # type: ignore[index]
+    return ()
+
+
+def _types_of(route: Route, dialect: Dialect) -> list[Any]:
     answers = [answer.body for answer in route.answers]
-    body = None if bodies.is_special(route.body) else route.body
-    return [wanted for wanted in (route.query, body, route.result, *answers) if wanted is not None]
+    body = dialect.body(route)
+    if bodies.is_special(body):
+        body = None
+    return [wanted for wanted in (dialect.query(route), body, route.result, *answers) if wanted is not None]
 
 
-def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
+def _operation(identifier: str, route: Route, dialect: Dialect, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__,
+        "operationId": identifier,
         "tags": [route.tag],
         "summary": route.summary,
-        "description": _ACCESS[route.access] + (" No API key will do." if route.tokens_only else ""),
-        "parameters": _parameters(route, schemas),
-        "responses": _responses(route, schemas),
-        "security": _security(route),
+        "description": dialect.description(route),
+        "parameters": _parameters(route, dialect.query(route), schemas),
+        "responses": _responses(route, dialect, schemas),
+        "security": dialect.security(route),
     }
-    if route.body is not None:
-        special = bodies.is_special(route.body)
-        content = bodies.described(route.body) if special else {JSON: {"schema": schemas.of(route.body)}}
-        operation["requestBody"] = {"required": True, "content": content}
+    body = dialect.body(route)
+    if body is not None:
+        content = bodies.described(body) if bodies.is_special(body) else {JSON: {"schema": schemas.of(body)}}
+        operation["requestBody"] = {"required": dialect.needs_body(route), "content": content}
     return operation
 
 
-def _security(route: Route) -> list[dict[str, list[str]]]:
-    if route.access == EVERYBODY:
-        return []
-    return [{"bearerAuth": []}] if route.tokens_only else [{"basicAuth": []}, {"bearerAuth": []}]
-
-
-def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
+def _parameters(route: Route, query: Any, schemas: _Schemas) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.path_names
     ]
-    if route.query is None:
+    if query is None:
         return parameters
-    properties, required = schemas.properties(route.query)
-    repeated = list_fields(route.query)
+    properties, required = schemas.properties(query)
+    repeated = list_fields(query)
     for name, schema in properties.items():
         schema = dict(schema)
         parameter = {"name": name, "in": "query", "required": name in required, "schema": schema}
@@ -165,18 +148,14 @@ def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
     return parameters
 
 
-def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
+def _responses(route: Route, dialect: Dialect, schemas: _Schemas) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     if route.result is not None:
         responses["200"] = {"description": "Success", "content": {JSON: {"schema": schemas.of(route.result)}}}
     elif not any(200 <= answer.status < 300 for answer in route.answers):
         responses["204"] = {"description": "Done"}
-    for status, failures in _by_status(_failures_of(route)).items():
-        responses[str(status)] = {
-            "description": "; ".join(f"`{failure.code}`: {failure.message}" for failure in failures),
-            "content": {JSON: {"schema": schemas.of(Error)}},
-        }
-    for answer in route.answers:
+    failed = [Documented(status, said, dialect.error) for status, said in _by_status(dialect.failures(route)).items()]
+    for answer in (*failed, *dialect.answers(route), *route.answers):
         _add(responses.setdefault(str(answer.status), {"description": ""}), answer, schemas)
     return dict(sorted(responses.items()))
 
@@ -202,26 +181,15 @@ def _not_json(content_type: str) -> dict[str, Any]:
     return {"type": "string"} if content_type.startswith("text/") else {"type": "string", "format": "binary"}
 
 
-def _failures_of(route: Route) -> list[Failure]:
-    failures = list(route.failures)
-    if route.query is not None or route.body is not None or route.path_names:
-        failures.insert(0, BAD_REQUEST)
-    if route.body is not None:
-        failures += [BODY_TIMEOUT, BODY_TOO_LARGE]
-        failures += [bodies.failure_of(route.body)] if bodies.is_special(route.body) else [MALFORMED_JSON, NOT_JSON]
-    if route.access != EVERYBODY:
-        keys = [API_KEY_NOT_ALLOW] if route.tokens_only else [BAD_API_KEY]
-        failures += [NO_CREDENTIALS, *keys, BAD_TOKEN, TOKEN_TIME_OUT]
-        failures += [USER_TOO_WEAK] if route.tokens_only else [ROLE_TOO_WEAK, USER_TOO_WEAK]
-        failures += [INTERNAL_ERROR, UNAVAILABLE]
-    return failures
-
-
-def _by_status(failures: Sequence[Failure]) -> dict[int, list[Failure]]:
-    found: dict[int, list[Failure]] = {}
+def _by_status(failures: Sequence[Failure]) -> dict[int, str]:
+    """What each status may mean, each failure once."""
+    found: dict[int, list[str]] = {}
     for failure in failures:
-        found.setdefault(failure.status, []).append(failure)
-    return found
+        said = f"`{failure.code}`: {failure.message}" if failure.message else f"`{failure.code}`"
+        texts = found.setdefault(failure.status, ["`0`: success"] if failure.status == 200 else [])
+        if said not in texts:
+            texts.append(said)
+    return {status: "; ".join(texts) for status, texts in found.items()}
 
 
 def _as_3_0(schema: Any) -> Any:
@@ -230,9 +198,11 @@ def _as_3_0(schema: Any) -> Any:
         return [_as_3_0(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
+    if schema.get("type") == "null":
+        return _NULL
     changed = {key: _as_3_0(value) for key, value in schema.items()}
     if isinstance(changed.get("anyOf"), list):
-        parts = [part for part in changed["anyOf"] if part != {"type": "null"}]
+        parts = [part for part in changed["anyOf"] if part != _NULL]
         if len(parts) < len(changed["anyOf"]):
             changed["nullable"] = True
         if len(parts) == 1 and "$ref" not in parts[0]:
@@ -242,6 +212,8 @@ def _as_3_0(schema: Any) -> Any:
             changed["anyOf"] = parts
     if "prefixItems" in changed:
         changed["items"] = {"anyOf": changed.pop("prefixItems")}
+    if changed.get("type") == "array":
+        changed.setdefault("items", {})
     for bound in ("Minimum", "Maximum"):
         if not isinstance(changed.get(f"exclusive{bound}", True), bool):
             changed[bound.lower()], changed[f"exclusive{bound}"] = changed[f"exclusive{bound}"], True

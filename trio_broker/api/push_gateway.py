@@ -14,9 +14,9 @@ from urllib.parse import quote
 import trio
 
 from trio_broker.actors.outbound import Outbound, Unanswered, target_of
+from trio_broker.api.prometheus_families import TEXT, exposition
+from trio_broker.api.prometheus_stats import collect
 from trio_broker.api.rates import CpuUse
-from trio_broker.api.v5.prometheus_families import TEXT, exposition
-from trio_broker.api.v5.prometheus_stats import collect
 from trio_broker.errors import ActorGone, AskTimeout, ConfigError
 
 if TYPE_CHECKING:

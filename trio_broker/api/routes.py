@@ -12,7 +12,7 @@ header; `caller`, where present, gets the `Caller`; the return type is the body 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar, get_args, get_type_hints
+from typing import Any, Final, TypeVar, Union, get_args, get_type_hints
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from attrs import define, field
@@ -25,6 +25,9 @@ EVERYBODY: Final = "everybody"
 VIEWERS: Final = "viewers"
 PUBLISHERS: Final = "publishers"
 ADMINISTRATORS: Final = "administrators"
+
+MOST_SEGMENTS: Final = 256
+"""Of a path in which a variable may stand for several."""
 
 
 @define(frozen=True)
@@ -58,7 +61,8 @@ class Route:
 
     `closed`, asked with the `Api` at each call, says whether what is for everybody is for viewers now. With
     `tokens_only` no API key will do: it is for people who have logged in; `own` is the part of the path in which those
-    who are no administrators have to stand themselves.
+    who are no administrators have to stand themselves. `takes` is the type of what a handler reads for itself, for the
+    API document.
     """
 
     method: str
@@ -75,6 +79,7 @@ class Route:
     closed: Callable[[Any], bool] | None = None
     tokens_only: bool = False
     own: str | None = None
+    takes: Any = None
 
     @property
     def path_names(self) -> list[str]:
@@ -112,6 +117,7 @@ class Routes:
         closed: Callable[[Any], bool] | None = None,
         tokens_only: bool = False,
         own: str | None = None,
+        takes: Any = None,
     ) -> Callable[[Handler], Handler]:
         def decorate(handler: Handler) -> Handler:
             hints = get_type_hints(handler, include_extras=True)
@@ -131,6 +137,7 @@ class Routes:
                     closed,
                     tokens_only,
                     own,
+                    takes,
                 )
             )
             return handler
@@ -142,8 +149,9 @@ def _success(hint: Any) -> Any:
     """The return type without `Reply`; None where nothing is left."""
     if hint is Reply or hint is type(None):
         return None
-    parts = [part for part in get_args(hint) if part is not Reply]
-    return parts[0] if Reply in get_args(hint) and len(parts) == 1 else hint
+    if Reply not in get_args(hint):
+        return hint
+    return Union[tuple(part for part in get_args(hint) if part is not Reply)]  # noqa: UP007 - made of a tuple
 
 
 @define
@@ -165,10 +173,14 @@ class Router:
     """Finds routes by the segments of the path as it was sent.
 
     The path is split before it is percent-decoded: `%2F` inside a client id or a topic does not end its segment.
+    `empty`: whether segments without a text count. `several`: a variable may also stand for several segments where
+    there is no other way, since client ids and topics with a raw `/` are sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, empty: bool = True, several: bool = False) -> None:
         self._root = _Node()
+        self._empty = empty
+        self._several = several
 
     def add(self, path: str, route: Route) -> None:
         """`path` is the whole path; a segment that begins with `:` stands for any one segment."""
@@ -183,8 +195,8 @@ class Router:
             raise ValueError(f"two routes for {route.method} {path}")
         node.routes[route.method] = route
 
-    def find(self, raw_path: bytes) -> Found | None:
-        """None: no such path. 400 when a segment is not UTF-8."""
+    def find(self, raw_path: bytes, method: str | None = None) -> Found | None:
+        """None: no such path, with this `method` where one is given. 400 when a segment is not UTF-8."""
         if not raw_path.startswith(b"/"):
             # The absolute form of a request target [RFC 9112 section 3.2.2]; anything else finds nothing.
             try:
@@ -196,19 +208,32 @@ class Router:
         segments = raw_path[1:].split(b"/")
         if len(segments) > 1 and segments[-1] == b"":
             segments.pop()
+        if not self._empty:
+            segments = [segment for segment in segments if segment]
         try:
             texts = [unquote_to_bytes(segment).decode() for segment in segments]
         except UnicodeDecodeError:
             raise invalid("path", "Expected percent-encoded UTF-8") from None
-        return _find(self._root, texts, 0, [])
-
-
-def _find(node: _Node, texts: list[str], position: int, values: list[str]) -> Found | None:
-    if position == len(texts):
-        return Found(node.routes, values) if node.routes else None
-    text = texts[position]
-    if (literal := node.literal.get(text)) is not None and (found := _find(literal, texts, position + 1, values)):
+        found = _find(self._root, texts, 0, [], method)
+        if found is None and self._several and len(texts) <= MOST_SEGMENTS:
+            return _find(self._root, texts, 0, [], method, len(texts))
         return found
-    if node.variable is not None and text:
-        return _find(node.variable, texts, position + 1, [*values, text])
+
+
+def _find(
+    node: _Node, texts: list[str], position: int, values: list[str], method: str | None, longest: int = 1
+) -> Found | None:
+    """`longest`: so many segments a variable may stand for."""
+    if position == len(texts):
+        good = bool(node.routes) if method is None else method in node.routes
+        return Found(node.routes, values) if good else None
+    literal = node.literal.get(texts[position])
+    if literal is not None and (found := _find(literal, texts, position + 1, values, method, longest)):
+        return found
+    if node.variable is None:
+        return None
+    for end in range(position + 1, min(position + longest, len(texts)) + 1):
+        value = "/".join(texts[position:end])
+        if value and (found := _find(node.variable, texts, end, [*values, value], method, longest)):
+            return found
     return None

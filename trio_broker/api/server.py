@@ -54,18 +54,21 @@ async def serve(
     shutdown_trigger: Callable[[], Awaitable[object]] | None = None,
     drain: float = 3.0,
     max_connections: int = 1024,
+    sockets: set[trio.socket.SocketType] | None = None,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `shutdown_trigger` returns, or for ever.
 
     `bind` is `"host:port"`, `"[::1]:port"` or a port (0 is a free one), or what `open_sockets` made of it. `secure`
-    makes it HTTPS.
+    makes it HTTPS; `sockets` holds those of the connections there are.
     `task_status.started` is given the address that was bound. After the trigger nothing new is accepted, requests under
     way have `drain` seconds, then all connections are closed; cancellation closes them at once. Raises ListenerError
     where it cannot be bound.
     """
     listeners = await open_sockets(bind) if isinstance(bind, str | Bind) else list(bind)
     server = _Server(wrap_app(_finishing(app), 0, "asgi"), _config(drain), max_connections, secure)
+    if sockets is not None:
+        server.sockets = sockets
     async with trio.open_nursery() as connections:
         connections.start_soon(server.close_at_the_end)
         async with trio.open_nursery() as accepting:
@@ -81,18 +84,18 @@ async def serve(
         connections.cancel_scope.cancel()
 
 
-async def open_sockets(bind: str | Bind) -> list[trio.SocketListener]:
-    """Who comes before they are served waits. Raises ListenerError."""
+async def open_sockets(bind: str | Bind, name: str = "REST API") -> list[trio.SocketListener]:
+    """Who comes before they are served waits. Raises ListenerError, which says `name`."""
     try:
         where = parse_bind(bind) if isinstance(bind, str) else bind
         if where.path:
             raise ValueError("not host:port")
     except ValueError as error:
-        raise ListenerError(f"REST API: {bind!s} is {error}") from None
+        raise ListenerError(f"{name}: {bind!s} is {error}") from None
     try:
         listeners = list(await trio.open_tcp_listeners(where.port, host=where.host))
     except OSError as error:
-        raise ListenerError(f"REST API: cannot listen on {where}: {_why(error)}") from error
+        raise ListenerError(f"{name}: cannot listen on {where}: {_why(error)}") from error
     if where.port == 0:
         # Several addresses of one name would get several free ports: one is enough, and it is the one reported.
         for listener in listeners[1:]:
@@ -153,19 +156,19 @@ class _Server:
     config: Config
     max_connections: int
     secure: Secure | None = None
+    sockets: set[trio.socket.SocketType] = field(factory=set)
     _turned_away: ThrottledLog = field(factory=lambda: ThrottledLog(logger), init=False)
     _context: WorkerContext = field(factory=lambda: WorkerContext(None), init=False)
-    _sockets: set[trio.socket.SocketType] = field(factory=set, init=False)
     _empty: trio.Event = field(factory=trio.Event, init=False)
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """One connection; no error leaves it."""
-        if len(self._sockets) >= self.max_connections:
+        if len(self.sockets) >= self.max_connections:
             text = "REST API: more than %d connections, one was turned away"
             self._turned_away.log(logging.WARNING, "full", text, self.max_connections)
             await stream.aclose()
             return
-        self._sockets.add(stream.socket)
+        self.sockets.add(stream.socket)
         try:
             spoken = stream if self.secure is None else await self.secure(stream)
             if spoken is not None:
@@ -174,16 +177,16 @@ class _Server:
         except* Exception:
             logger.exception("REST API: a connection failed")
         finally:
-            self._sockets.discard(stream.socket)
+            self.sockets.discard(stream.socket)
             stream.socket.close()
-            if not self._sockets:
+            if not self.sockets:
                 self._empty.set()
 
     async def say_goodbye(self, drain: float) -> None:
         """Let idle connections go, and the others end their request within `drain` seconds."""
         await self._context.terminated.set()
         with trio.move_on_after(drain):
-            while self._sockets:
+            while self.sockets:
                 self._empty = trio.Event()
                 await self._empty.wait()
 
@@ -192,5 +195,5 @@ class _Server:
         try:
             await trio.sleep_forever()
         finally:
-            for socket in self._sockets:
+            for socket in self.sockets:
                 socket.close()

@@ -10,7 +10,13 @@ import binascii
 import ipaddress
 from collections.abc import Sequence
 
-from trio_broker.config.authentication import AuthenticatorConfig, HttpAuthenticatorConfig, JwtConfig, id_of
+from trio_broker.config.authentication import (
+    AuthenticatorConfig,
+    BuiltInDatabaseConfig,
+    HttpAuthenticatorConfig,
+    JwtConfig,
+    id_of,
+)
 from trio_broker.config.authorization import AuthorizationConfig, FileSourceConfig, HttpSourceConfig, SourceConfig
 from trio_broker.config.http_client import SslClientConfig
 from trio_broker.config.setting import show
@@ -23,8 +29,13 @@ __all__ = ["check_access_rules", "check_authenticator", "check_authenticators", 
 def check_authenticators(chain: Sequence[AuthenticatorConfig], key: str) -> None:
     """Raises ConfigError for the first thing that does not fit together; so do the others here."""
     _check_names([id_of(one) for one in chain], key)
+    looked_up_by: set[str] = set()
     for number, config in enumerate(chain, 1):
         check_authenticator(config, f"{key}.{number}")
+        if isinstance(config, BuiltInDatabaseConfig):
+            if config.user_id_type in looked_up_by:
+                raise ConfigError(f"{key}.{number}.user_id_type", f"another one has {config.user_id_type} already")
+            looked_up_by.add(config.user_id_type)
 
 
 def check_authenticator(config: AuthenticatorConfig, key: str) -> None:
@@ -32,6 +43,8 @@ def check_authenticator(config: AuthenticatorConfig, key: str) -> None:
         _check_http(config, key)
     elif isinstance(config, JwtConfig):
         _check_jwt(config, key)
+    elif isinstance(config, BuiltInDatabaseConfig) and config.user_table not in (None, config.user_id_type):
+        raise ConfigError(f"{key}.user_table", "must be the same as user_id_type")
 
 
 def check_authorization(config: AuthorizationConfig, key: str) -> None:

@@ -1,18 +1,19 @@
 """`authentication`: the chain of authenticators, in its order.
 
 Invariant: the keys and their defaults are EMQX's; an authenticator's id is its mechanism and, where it has one, its
-backend: `password_based:built_in_database`, `jwt`.
+backend: `password_based:built_in_database`, `jwt`. `user_table` is ours: with it there may be a second built-in
+database, whose id ends with it, and whose users are its own whatever becomes of the other one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
 from trio_broker.config.http_client import SslClientConfig, body, headers, url
-from trio_broker.config.kinds import Choice, Duration, Flag, Integer, Table, Text
+from trio_broker.config.kinds import Choice, Duration, Flag, Integer, Or, Table, Text
 from trio_broker.config.setting import entries, setting
 from trio_broker.config.tree import table
 
@@ -75,6 +76,11 @@ class BuiltInDatabaseConfig:
     backend: str = setting(Choice(("built_in_database",)), "built_in_database", "where the users are")
     enable: bool = setting(Flag(), True, _ENABLE)
     user_id_type: str = setting(Choice(("username", "clientid")), "username", "what a user is looked up by")
+    user_table: str | None = setting(
+        Or("none", None, Choice(("username", "clientid"))),
+        None,
+        "for a second one beside one of the other user_id_type, with users of its own: the same as user_id_type",
+    )
     password_hash_algorithm: PasswordHashConfig = table(
         PasswordHashConfig, "how passwords are kept", hides=_of_other_algorithms
     )
@@ -140,7 +146,11 @@ AUTHENTICATORS: Mapping[str, Any] = {
 }
 
 
+TABLE: Final = "user_table"
+"""The key that tells two of one kind apart."""
+
+
 def id_of(config: AuthenticatorConfig) -> str:
-    """EMQX's id of an authenticator."""
-    backend = getattr(config, "backend", "")
-    return f"{config.mechanism}:{backend}" if backend else config.mechanism
+    """EMQX's id of an authenticator; with `:username` or `:clientid` behind it for a second built-in database."""
+    parts = (config.mechanism, getattr(config, "backend", None), getattr(config, TABLE, None))
+    return ":".join(part for part in parts if part)

@@ -32,6 +32,11 @@ def check(config: Config) -> None:
             raise ConfigError(f"dashboard.listeners.{name}.bind", _BIND_TCP if http.bind else _BIND_NEEDED)
     if config.https is not None:
         _check_tls(config.https.ssl_options, "dashboard.listeners.https.ssl_options", "for HTTPS")
+    for name, older in config.older_apis.items():
+        if not older.bind or older.address.path:
+            raise ConfigError(f"api.{name}.bind", _BIND_TCP if older.bind else _BIND_NEEDED)
+        if older.ssl_options is not None:
+            _check_tls(older.ssl_options, f"api.{name}.ssl_options", "for HTTPS")
     password = config.dashboard.default_password
     if password and (fault := password_fault(password)) is not None:
         raise ConfigError("dashboard.default_password", fault)
@@ -102,8 +107,11 @@ def _check_tls(options: SslOptions, key: str, why: str) -> None:
 
 def check_files(config: Config) -> None:
     """Raises ConfigError for the first file named in the configuration that cannot be read."""
-    if (config.http or config.https) is not None and config.api_key.bootstrap_file:
+    if config.has_api and config.api_key.bootstrap_file:
         _check_file("api_key.bootstrap_file", config.api_key.bootstrap_file)
+    for name, older in config.older_apis.items():
+        if older.ssl_options is not None:
+            _check_tls_files(older.ssl_options, f"api.{name}.ssl_options")
     if config.https is not None:
         _check_tls_files(config.https.ssl_options, "dashboard.listeners.https.ssl_options")
     for listener in listener_configs(config):

@@ -21,13 +21,13 @@ def username_fault(username: str) -> str | None:
     return None
 
 
-def password_fault(password: str) -> str | None:
-    """Why this is not good enough for a password; None where it is."""
+def password_fault(password: str, *, plain: bool = False) -> str | None:
+    """Why this is not good enough for a password; None where it is. `plain`: one kind of characters will do."""
     if not 8 <= len(password) <= 64:
         return "The range of password length is 8~64"
     if not password.isascii() or "\0" in password:
         return "Only ascii characters are allowed in the password"
-    if sum(not group.isdisjoint(password) for group in _GROUPS) < 2:
+    if not plain and sum(not group.isdisjoint(password) for group in _GROUPS) < 2:
         return (
             "Bad password. At least two different kind of characters from groups of letters, numbers, and special "
             "characters. For example, if password is composed from letters, it must contain at least one number or a "

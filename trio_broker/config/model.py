@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from trio_broker.config.authentication import AUTHENTICATORS, AuthenticatorConfig
+from trio_broker.config.authentication import AUTHENTICATORS, TABLE, AuthenticatorConfig
 from trio_broker.config.authorization import DEFAULT_RULES, AuthorizationConfig, FileSourceConfig
 from trio_broker.config.bind import Bind, parse_bind
 from trio_broker.config.features import DelayedConfig, SlowSubsConfig, TopicMetricConfig
@@ -124,6 +124,28 @@ class ApiKeyConfig:
 
 
 @frozen(kw_only=True)
+class OlderApiConfig(HttpConfig):
+    """The listener of an older generation of the REST API."""
+
+    ssl_options: SslOptions | None = table(SslOptions, "its TLS side; absent = plain HTTP", optional=True)
+
+
+@frozen(kw_only=True)
+class CloudApiConfig(OlderApiConfig):
+    """The one of EMQX 4, and of its Cloud."""
+
+    cloud: bool = setting(Flag(), False, "true = also under /api, as EMQX Cloud has it, beside /api/v4")
+
+
+@frozen(kw_only=True)
+class ApiConfig:
+    """The older generations of the REST API."""
+
+    v2: OlderApiConfig | None = table(OlderApiConfig, "EMQ 2's /api/v2; absent = none", optional=True)
+    v4: CloudApiConfig | None = table(CloudApiConfig, "EMQX 4's /api/v4; absent = none", optional=True)
+
+
+@frozen(kw_only=True)
 class LogConfig:
     """What the command logs, and where to; an embedding program does its own logging."""
 
@@ -229,12 +251,13 @@ class Config:
     topic_metrics: tuple[TopicMetricConfig, ...] = records(TopicMetricConfig, "topics whose messages are counted")
     slow_subs: SlowSubsConfig = table(SlowSubsConfig, "clients that take long to get messages")
     authentication: tuple[AuthenticatorConfig, ...] = variants(
-        AUTHENTICATORS, ("mechanism", "backend"), "who is let in: authenticators in their order"
+        AUTHENTICATORS, ("mechanism", "backend"), "who is let in: authenticators in their order", apart=TABLE
     )
     authorization: AuthorizationConfig = table(AuthorizationConfig, "who may publish and subscribe to what")
     outbound: OutboundConfig = table(OutboundConfig, "where the broker itself may connect to")
     store: StoreConfig = table(StoreConfig, "what is kept, and how well")
     dashboard: DashboardConfig = table(DashboardConfig, "the REST API")
+    api: ApiConfig = table(ApiConfig, "the older generations of the REST API, each on a port of its own")
     api_key: ApiKeyConfig = table(ApiKeyConfig, "who may use the REST API")
     log: LogConfig = table(LogConfig, "what the command logs")
     alarm: AlarmConfig = table(AlarmConfig, "what is wrong, and who is told")
@@ -274,6 +297,17 @@ class Config:
         """The same over TLS."""
         https = self.dashboard.listeners.https
         return https if https is not None and https.enable else None
+
+    @property
+    def older_apis(self) -> dict[str, OlderApiConfig]:
+        """The listeners of older generations that there are to be, by the name of the generation."""
+        both = {"v2": self.api.v2, "v4": self.api.v4}
+        return {name: one for name, one in both.items() if one is not None and one.enable}
+
+    @property
+    def has_api(self) -> bool:
+        """Is there to be a REST API of any generation?"""
+        return self.http is not None or self.https is not None or bool(self.older_apis)
 
     @property
     def in_memory(self) -> bool:

@@ -6,6 +6,7 @@ Invariant: `overlay(Config(), to_dict(config, secrets=True)) == config`.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -32,14 +33,18 @@ class UnknownKey(ConfigError):
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:
-    """A neighbour that is spelled like it, else one of the same name elsewhere, else what is most like it."""
+    """A neighbour that is spelled like it, else one of the same name elsewhere, where there are most of them, else what
+    is most like it.
+    """
     parts = key.split(".")
     *table, name = parts
     candidates = [_filled(candidate, parts) for candidate in known]
     siblings = sorted({found[len(table)] for found in candidates if found[: len(table)] == table})
     for sibling in difflib.get_close_matches(name, siblings, n=1):
         return ".".join([*table, sibling])
-    namesakes = [".".join(candidate) for candidate in candidates if candidate[-1] == name]
+    roots = Counter(candidate[0] for candidate in candidates if candidate[-1] == name)
+    usual = roots.most_common(1)[0][0] if roots else ""
+    namesakes = [".".join(candidate) for candidate in candidates if candidate[-1] == name and candidate[0] == usual]
     everything = [".".join(candidate) for candidate in candidates]
     return next(iter(difflib.get_close_matches(key, namesakes or everything, n=1, cutoff=0.0)), "")
 

@@ -17,15 +17,24 @@ from trio_broker.errors import ConfigError
 
 
 class Variants(Entry):
-    """`classes` by what the keys `chosen_by` say, joined by a colon where there are both."""
+    """`classes` by what the keys `chosen_by` say, joined by a colon where there are both.
+
+    `apart` is the key, where there is one, by which a second table of a class has a name of its own.
+    """
 
     def __init__(
-        self, classes: Mapping[str, type[attrs.AttrsInstance]], chosen_by: tuple[str, ...], doc: str, unique: bool
+        self,
+        classes: Mapping[str, type[attrs.AttrsInstance]],
+        chosen_by: tuple[str, ...],
+        doc: str,
+        unique: bool,
+        apart: str | None = None,
     ) -> None:
         self.classes = classes
         self.chosen_by = chosen_by
         self.doc = doc
         self.unique = unique
+        self.apart = () if apart is None else (apart,)
 
     def overlay(self, current: Any, raw: object, key: str, *, text: bool) -> object:
         value = raw
@@ -45,10 +54,21 @@ class Variants(Entry):
             if self.unique and name in found:
                 raise ConfigError(path, f"{name} is there already, as number {found[name]}")
             found[name] = number
-            made.append(overlay(self.classes[name](), table, path))
+            made.append(overlay(self.classes[self.kind_of(table, path)](), table, path))
         return tuple(made)
 
     def name_of(self, table: Mapping[str, object], path: str) -> str:
+        """What a table is known by: the name of its class, and what tells it apart. Raises ConfigError."""
+        apart = [str(table[key]) for key in self.apart if table.get(key) is not None]
+        return ":".join([self.kind_of(table, path), *apart])
+
+    def like(self, there: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+        """`table` with what tells `there` apart from others, where both are of one class and it does not say itself."""
+        same = all(there.get(key) == table.get(key) for key in self.chosen_by)
+        told = {key: there[key] for key in self.apart if same and key in there and table.get(key) is None}
+        return {**table, **told}
+
+    def kind_of(self, table: Mapping[str, object], path: str) -> str:
         """The name of the class of a table. Raises ConfigError."""
         said = [table[key] for key in self.chosen_by if table.get(key) is not None]
         name = ":".join(str(one) for one in said)
@@ -66,7 +86,12 @@ class Variants(Entry):
 
 
 def variants(
-    classes: Mapping[str, type[attrs.AttrsInstance]], chosen_by: tuple[str, ...], doc: str, *, unique: bool = True
+    classes: Mapping[str, type[attrs.AttrsInstance]],
+    chosen_by: tuple[str, ...],
+    doc: str,
+    *,
+    unique: bool = True,
+    apart: str | None = None,
 ) -> Any:
-    """An attrs field for such a list, as a tuple; `unique`: no two of one class."""
-    return section(Variants(classes, chosen_by, doc, unique), factory=tuple, converter=tuple)
+    """An attrs field for such a list, as a tuple; `unique`: no two of one name."""
+    return section(Variants(classes, chosen_by, doc, unique, apart), factory=tuple, converter=tuple)

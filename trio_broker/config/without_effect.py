@@ -40,6 +40,9 @@ def without_effect(config: Config) -> list[str]:
     https = config.dashboard.listeners.https
     if https is not None:
         keys += _changed(https.ssl_options, "dashboard.listeners.https.ssl_options", ("depth",))
+    for name, older in (("v2", config.api.v2), ("v4", config.api.v4)):
+        if older is not None and older.ssl_options is not None:
+            keys += _changed(older.ssl_options, f"api.{name}.ssl_options", ("depth",))
     plain = ListenerConfig()
     for kind, listeners in config.listeners.items():
         for name, listener in listeners.items():

@@ -18,22 +18,22 @@ from trio_broker.listeners.tls_stream import TlsStream, server_side
 
 logger = logging.getLogger(__name__)
 
-_DOOR = "REST API dashboard.listeners.https"
-
 
 @define(eq=False)
 class HttpsDoor:
     """What comes between an accepted connection and HTTP; one for all of them."""
 
+    name: str
     files: TlsFiles
     _log: ThrottledLog = field(factory=lambda: ThrottledLog(logger), init=False)
 
     @classmethod
-    def open(cls, options: SslOptions) -> HttpsDoor:
-        """Raises ListenerError where the files cannot be used."""
-        files = TlsFiles(_DOOR, options, "http/1.1")
+    def open(cls, key: str, options: SslOptions) -> HttpsDoor:
+        """`key` is where it is configured. Raises ListenerError where the files cannot be used."""
+        name = f"REST API {key}"
+        files = TlsFiles(name, options, "http/1.1")
         files.load()
-        return cls(files)
+        return cls(name, files)
 
     async def secured(self, transport: trio.SocketStream) -> trio.abc.Stream | None:
         """The stream to speak HTTP on; None when the handshake failed."""
@@ -46,5 +46,5 @@ class HttpsDoor:
                 reason = tls_reason(error)
             else:
                 return TlsStream(stream)
-        self._log.log(logging.INFO, "handshake", "%s: TLS handshake failed: %s", _DOOR, reason)
+        self._log.log(logging.INFO, "handshake", "%s: TLS handshake failed: %s", self.name, reason)
         return None

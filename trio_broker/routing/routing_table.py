@@ -126,6 +126,14 @@ class RoutingTable(Generic[R]):
             return bool(held.deliveries) if share_name is None else share_name in held.groups
         return held is not None and share_name is None
 
+    def share_names(self, match_filter: str) -> list[str | None]:
+        """In which shared groups somebody is subscribed to this filter; None among them: in none."""
+        held = self._filters.get(match_filter)
+        if isinstance(held, _Entry):
+            ordinary: list[str | None] = [None] if held.deliveries else []
+            return [*ordinary, *held.groups]
+        return [] if held is None else [None]
+
     def subscribers(self, share_name: str | None, match_filter: str) -> list[R]:
         """Who is subscribed to this filter, or is in the shared group."""
         held = self._filters.get(match_filter)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from trio_broker.session.mqueue import NOTHING
-from trio_broker.session.outgoing import Outgoing
+from trio_broker.session.outgoing import PUBREL_SENT, Outgoing
 
 MAX_PACKET_IDENTIFIER = 65535
 
@@ -18,16 +18,16 @@ class Inflight:
     """Copies by packet identifier, in the order in which they were first sent.
 
     `open` counts what uses the send quota of the present connection; `resend` holds what a resumed session still has
-    to send again, in order [MQTT-4.4.0-1, 4.6.0-1].
+    to send again, in order [MQTT-4.4.0-1, 4.6.0-1]. `releasing` counts those whose PUBREL was sent.
     """
 
-    __slots__ = ("copies", "last", "maximum", "open", "resend", "window")
+    __slots__ = ("copies", "last", "maximum", "open", "releasing", "resend", "window")
 
     def __init__(self, window: int = MAX_PACKET_IDENTIFIER) -> None:
         self.copies: dict[int, Outgoing] = {}
         self.window = window
         self.maximum = MAX_PACKET_IDENTIFIER
-        self.open = 0
+        self.open = self.releasing = 0
         self.resend = NOTHING
         self.last = 0
 
@@ -70,6 +70,8 @@ class Inflight:
         if copy.counted:
             copy.counted = False
             self.open -= 1
+        if copy.phase == PUBREL_SENT:
+            self.releasing -= 1
 
     def restart(self, maximum: int) -> None:
         """A new connection: nothing is open on it yet, all that is inflight has to be sent again, in order."""

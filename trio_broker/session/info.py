@@ -44,6 +44,10 @@ class SessionInfo:
     certificate_common_name: str | None = None
     certificate_distinguished_name: str | None = None
     enable_authn: bool = True
+    awaiting_comp_count: int = 0
+    """Of `inflight_count` those whose PUBREL was sent."""
+    mqueue_entered: int = 0
+    """How many had to wait in the mqueue since the session began, or the broker was started."""
 
 
 @define

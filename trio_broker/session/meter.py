@@ -113,8 +113,9 @@ METRIC_NAMES: Final = (
 )
 
 
-# Counters of our own, beside EMQX's: connections that ended without a session (refused, malformed, silent).
-OWN_METRIC_NAMES: Final = ("connections.refused",)
+# Counters beside those of EMQX 5: connections that ended without a session (refused, malformed, silent), and messages
+# that were retained, which EMQX 4 counts.
+OWN_METRIC_NAMES: Final = ("connections.refused", "messages.retained")
 
 # The gauges of EMQX's `/stats`; each has a present and a highest value.
 GAUGE_NAMES: Final = (
@@ -244,8 +245,9 @@ class Meter:
     overload_protection_gc: int
     overload_protection_new_conn: int
     connections_refused: int
-    disconnected: dict[int, int]
-    """How often connections of clients ended with each reason code."""
+    messages_retained: int
+    disconnected: dict[str, dict[int, int]]
+    """How often connections of clients at each listener ended with each reason code."""
     gauges: dict[str, int]
     highest: dict[str, int]
 
@@ -290,9 +292,12 @@ class Meter:
         """Every decision was kept or was not, and is one or the other."""
         return self.authorization_cache_hit + self.authorization_cache_miss - self.authorization_deny
 
-    def count_disconnected(self, reason_code: int) -> None:
+    def count_disconnected(self, listener: str, reason_code: int) -> None:
         """Why the connection of a client ended."""
-        self.disconnected[reason_code] = self.disconnected.get(reason_code, 0) + 1
+        counts = self.disconnected.get(listener)
+        if counts is None:
+            counts = self.disconnected[listener] = {}
+        counts[reason_code] = counts.get(reason_code, 0) + 1
 
     def set_gauge(self, name: str, value: int) -> None:
         """What `name` stands at now; the highest value it ever had is kept."""

@@ -22,15 +22,18 @@ NOTHING: Final[deque[Outgoing]] = deque(maxlen=0)
 
 
 class MQueue:
-    """A bounded queue that drops its oldest message when a new one finds it full. `items` is what is in memory."""
+    """A bounded queue that drops its oldest message when a new one finds it full. `items` is what is in memory.
 
-    __slots__ = ("dropped", "items", "maximum", "tail")
+    `entered` counts all that were ever added, `dropped` those that had to go.
+    """
+
+    __slots__ = ("dropped", "entered", "items", "maximum", "tail")
 
     def __init__(self, maximum: int) -> None:
         self.items = NOTHING
         self.tail: Tail | None = None
         self.maximum = maximum
-        self.dropped = 0
+        self.dropped = self.entered = 0
 
     def __len__(self) -> int:
         return len(self.items) if self.tail is None else len(self.items) + len(self.tail)
@@ -45,6 +48,7 @@ class MQueue:
         if items is NOTHING:
             items = self.items = deque()
         items.append(copy)
+        self.entered += 1
         if self.maximum and len(items) > self.maximum:
             self.dropped += 1
             return items.popleft()
@@ -65,6 +69,7 @@ class MQueue:
         if self.tail is None:
             self.tail = Tail()
         self.tail.append(copy)
+        self.entered += 1
         if self.maximum and len(self) > self.maximum:
             self.dropped += 1
             if self.items:

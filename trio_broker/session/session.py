@@ -469,6 +469,7 @@ class Session:
             meter.packets_pubrec_inuse += 1
         else:
             meter.messages_acked += 1
+            self.inflight.releasing += 1
         copy.phase = PUBREL_SENT
         if self.journal is not None:
             self.journal.change((copy,))

@@ -50,12 +50,14 @@ def only_one(error: BaseException) -> BaseException:
 class RunningBroker:
     """A broker that is ready; `broker` is the whole of it, the rest says where it is.
 
-    `listeners` is listener identifier -> (host, port).
+    `listeners` is listener identifier -> (host, port); `api_v4` and `api_v2` are the older generations of the REST API.
     """
 
     broker: Broker
     listeners: dict[str, tuple[Any, ...]]
     api: tuple[Any, ...] | None = None
+    api_v4: tuple[Any, ...] | None = None
+    api_v2: tuple[Any, ...] | None = None
 
     @property
     def host(self) -> str:
@@ -101,7 +103,7 @@ async def open_broker(config: Config | None = None, **overrides: object) -> Asyn
         async with trio.open_nursery() as nursery:
             bound = await nursery.start(broker.run)
             try:
-                yield RunningBroker(broker, dict(bound.listeners), bound.api)
+                yield RunningBroker(broker, dict(bound.listeners), bound.api, bound.api_v4, bound.api_v2)
             except trio.Cancelled:
                 raise
             except BaseException as exc:  # noqa: BLE001 - raised below, when the broker has ended

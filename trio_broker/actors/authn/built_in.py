@@ -46,7 +46,7 @@ class BuiltInDatabase(UserAuthenticator[PasswordHash]):
     """Clients share verdicts: there are four."""
 
     def __init__(self, config: Any, core: Core, authenticator_id: str) -> None:
-        super().__init__(config, core, authenticator_id, core.authn_users.passwords)
+        super().__init__(config, core, authenticator_id, core.authn_users.tables[authenticator_id])
         self._by_client_id = config.user_id_type == "clientid"
         self._hasher = Hasher(config.password_hash_algorithm)
         self._user = Verdict(authenticator=authenticator_id, by_client_id=self._by_client_id)
@@ -81,7 +81,8 @@ class BuiltInDatabase(UserAuthenticator[PasswordHash]):
         if user is None:
             return None
         if not right:
-            return self._refused
+            # Where both its user name and its client id are known, one right password is enough, as in EMQX 4.
+            return None if self.core.authn_users.knows_behind(self, credentials) else self._refused
         return self._superuser if user.is_superuser else self._user
 
     def _user_of(self, credentials: Credentials) -> User[PasswordHash] | None:

@@ -169,7 +169,7 @@ class Authenticators(ConfiguredList[_Link]):
         check_authenticator(config, key)
 
     def _make(self, name: str, config: Any) -> _Link:
-        authenticator = kind(KINDS[name])(config, self.core, name)
+        authenticator = kind(KINDS[self.kind_of(config)])(config, self.core, name)
         return (_EnhancedLink if isinstance(authenticator, EnhancedAuthenticator) else _Link)(authenticator)
 
     async def _use(self, items: Sequence[_Link], config: Config) -> None:

@@ -3,14 +3,15 @@
 Invariant: what is in here is what the store will have once its ticket is done; ids are compared code point by code
 point; no password is kept, only what `secret` has, and that is shown to nobody.
 
-They are there as long as nobody deletes them or their authenticator, whether that is enabled or not.
+They are there as long as nobody deletes them or their authenticator, whether that is enabled or not. Those that were
+stored before it was kept when they were made do not tell.
 """
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 import trio
 from attrs import define, evolve, field, frozen
 
+from trio_broker.access.passwords import PasswordError
 from trio_broker.access.user_files import PasswordType, UserRow
 from trio_broker.actors.authn.base import ConfiguredAuthenticator
 from trio_broker.actors.authn.end_connections import end_connections
@@ -59,6 +61,8 @@ class User(Generic[S]):
     user_id: str
     secret: S = field(repr=False)
     is_superuser: bool = False
+    created_at: int | None = field(default=None, eq=False)
+    """Milliseconds since the epoch."""
 
 
 @define
@@ -101,8 +105,7 @@ class Users(Generic[S]):
         self.all: Mapping[str, User[S]] = MappingProxyType(self._users)
         for user_id, body in core.documents.of(self._kind).items():
             try:
-                is_superuser, *kept = body
-                self._users[user_id] = User(user_id, read(*kept), is_superuser is True)
+                self._users[user_id] = _read(user_id, body, read)
             except (TypeError, ValueError):
                 # What it says is not for the log.
                 log.error("the user %r of %s in the store is left out: it cannot be read", user_id, authenticator_id)
@@ -113,10 +116,17 @@ class Users(Generic[S]):
             raise NoAuthenticator(self._id, bool(self._core.authenticators.names))
 
     def put(self, user: User[S]) -> None:
-        """In force at once; wait until it is durable."""
+        """In force at once; wait until it is durable. When it was made is kept, or now where there was none."""
+        there = self._users.get(user.user_id)
+        if there is not None:
+            user = evolve(user, created_at=there.created_at)
+        elif user.created_at is None:
+            clock = self._core.clock
+            user = evolve(user, created_at=clock.wall_ms(clock.now()))
         self._users[user.user_id] = user
         # A list, not an object: there may be very many.
-        self._core.documents.put(self._kind, user.user_id, [user.is_superuser, *user.secret.kept()])
+        when = [] if user.created_at is None else [user.created_at]
+        self._core.documents.put(self._kind, user.user_id, [*when, user.is_superuser, *user.secret.kept()])
 
     def delete(self, user_id: str) -> bool:
         """False: there is none. Wait until it is durable."""
@@ -160,6 +170,15 @@ class Users(Generic[S]):
                 await trio.lowlevel.checkpoint()
 
 
+def _read(user_id: str, body: Any, read: Any) -> User[Any]:
+    """What `put` keeps. Raises TypeError, ValueError."""
+    first, *rest = body
+    if isinstance(first, bool):
+        return User(user_id, read(*rest), first)
+    is_superuser, *kept = rest
+    return User(user_id, read(*kept), is_superuser is True, first if isinstance(first, int) else None)
+
+
 class UserAuthenticator(ConfiguredAuthenticator, ABC, Generic[S]):
     """One that has users. All that changes them is in force at once, and returns when it is durable (AskTimeout).
 
@@ -188,6 +207,25 @@ class UserAuthenticator(ConfiguredAuthenticator, ABC, Generic[S]):
         self.users.put(user)
         await self.core.durable()
         return user
+
+    async def add_users(self, wanted: Iterable[tuple[str, str]]) -> list[UserExists | PasswordError | None]:
+        """Ids and passwords, one after the other; what was wrong with each. All that are added are durable together."""
+        outcomes: list[UserExists | PasswordError | None] = []
+        for number, (user_id, password) in enumerate(wanted, 1):
+            try:
+                self._check_new(user_id)
+                secret = await self.secret_of(password)
+                self.users.check(self._clearings)
+                self._check_new(user_id)
+            except (UserExists, PasswordError) as error:
+                outcomes.append(error)
+            else:
+                self.users.put(User(user_id, secret))
+                outcomes.append(None)
+            if number % STRIDE == 0:
+                await self.core.store.room()
+        await self.core.durable()
+        return outcomes
 
     async def update_user(self, user_id: str, password: str, is_superuser: bool | None = None) -> User[S] | None:
         """A new password; None keeps `is_superuser`. Answers None where there is no such user.

@@ -7,7 +7,7 @@ long as the document is the same. Clients that are connected go by a change befo
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
@@ -24,7 +24,7 @@ from trio_broker.config.authorization import BuiltInSourceConfig
 if TYPE_CHECKING:
     from trio_broker.actors.core import Core
 
-__all__ = ["BuiltInRules", "RuleItem", "Whose"]
+__all__ = ["BuiltInRules", "Change", "RuleItem", "Whose"]
 
 log = logging.getLogger("trio_broker.authorization")
 
@@ -61,6 +61,9 @@ class RuleItem(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=T
     listener_re: Condition | UnsetType = UNSET
     ipaddr: Condition | UnsetType = UNSET
 
+
+Change = Callable[[list[RuleItem]], Sequence[RuleItem]]
+"""From the rules that there are to those that there shall be."""
 
 _WRITE: Final = msgspec.json.Encoder()
 _READ: Final = msgspec.json.Decoder(list[RuleItem])
@@ -123,6 +126,21 @@ class BuiltInRules(Source):
                 if number % STRIDE == 0:
                     await trio.lowlevel.checkpoint()
             await self._tell(whose, entries)
+        await self._core.durable()
+
+    async def change(self, whose: Whose, changes: Mapping[str, Change]) -> None:
+        """Put what each of them makes of the rules of that name; who has none then has no entry any more."""
+        documents, kind = self._core.documents, KINDS[whose]
+        with trio.CancelScope(shield=True):
+            for number, (name, change) in enumerate(changes.items(), 1):
+                items = change(self.items(whose, name))
+                if items:
+                    documents.put(kind, name, _WRITE.encode(items).decode())
+                elif documents.delete(kind, name):
+                    self._compiled.pop((whose, name), None)
+                if number % STRIDE == 0:
+                    await trio.lowlevel.checkpoint()
+            await self._tell(whose, changes)
         await self._core.durable()
 
     async def remove(self, whose: Whose, name: str = ALL) -> bool:

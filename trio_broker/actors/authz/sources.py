@@ -131,6 +131,15 @@ class AuthorizationSources(ConfiguredList[_Kept]):
         """Raises NotThere."""
         return self.found(source_type).status()
 
+    async def read_again(self, source_type: str) -> None:
+        """What it reads from a file counts as it is now. Raises NotThere, ConfigError."""
+        async with self._lock:
+            self._to_read = source_type if self.found(source_type).has_read else None
+            try:
+                await self.core.settings.change({"authorization": {}}, again=True)
+            finally:
+                self._to_read = None
+
     async def forget_decisions(self) -> None:
         """No client goes by what was decided before."""
         await authorizing.forget_decisions(self.core)

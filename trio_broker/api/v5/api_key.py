@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from trio_broker.actors.api_keys import OF_FILE, ApiKey, KeyOfFile, NameTaken, Role, TooManyKeys
+from trio_broker.actors.api_keys import NAME, OF_FILE, ApiKey, KeyOfFile, NameTaken, Role, TooManyKeys
 from trio_broker.api.context import Api, Caller
 from trio_broker.api.failures import BAD_REQUEST, BUSY, Failure
 from trio_broker.api.formats import rfc3339, seconds
@@ -22,7 +22,7 @@ NOT_FOUND: Final = Failure(404, "NOT_FOUND", "Name NOT FOUND")
 NAME_TAKEN: Final = Failure(400, "BAD_REQUEST", "name_already_existed")
 TOO_MANY: Final = Failure(400, "BAD_REQUEST", "Maximum number of ApiKeys reached.")
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z]+[A-Za-z0-9_-]*$(?!\n)", min_length=1, max_length=256)]
+Name = Annotated[str, Meta(pattern=NAME, min_length=1, max_length=256)]
 Description = Annotated[str, Meta(max_length=1024)]
 ExpiredAt = Annotated[int | str, Meta(description="RFC 3339, seconds since the epoch, or `infinity`")]
 RoleName = Literal["administrator", "viewer", "publisher"]

@@ -20,8 +20,6 @@ from trio_broker.api.v5.listener_body import Type
 routes = Routes("Listeners")
 
 LISTENER_NOT_FOUND: Final = Failure(404, "BAD_LISTENER_ID", "Listener id not found")
-ACCEPTORS: Final = 16
-"""What EMQX's listeners have unless told otherwise; here one task accepts for each."""
 
 _ID: Final = re.compile(r"(tcp|ssl|ws|wss|quic|unix|memory):([A-Za-z0-9][A-Za-z0-9_-]{0,254})", re.ASCII)
 
@@ -102,7 +100,7 @@ async def listener_object(api: Api, id: str) -> dict[str, Any]:
     for info in await api.questions.listeners():
         if info.identifier == id:
             return {
-                "acceptors": ACCEPTORS,
+                "acceptors": info.acceptors,
                 **info.configuration,
                 "id": info.identifier,
                 "type": info.kind,
@@ -124,7 +122,7 @@ def _listener(api: Api, info: ListenerInfo) -> Listener:
         name=info.name,
         enable=info.enable,
         bind=info.bind,
-        acceptors=_acceptors(info),
+        acceptors=info.acceptors,
         status=status,
         node_status=[NodeStatus(api.node_name, status)],
     )
@@ -143,7 +141,7 @@ def _type(api: Api, infos: Sequence[ListenerInfo]) -> ListenerType:
         ids=[info.identifier for info in infos],
         name=infos[0].name,
         bind=infos[0].bind,
-        acceptors=_acceptors(infos[0]),
+        acceptors=infos[0].acceptors,
         status=status,
         node_status=[NodeStatus(api.node_name, status)],
     )
@@ -151,8 +149,3 @@ def _type(api: Api, infos: Sequence[ListenerInfo]) -> ListenerType:
 
 def _max_connections(info: ListenerInfo) -> int | Infinity:
     return "infinity" if info.max_connections is None else info.max_connections
-
-
-def _acceptors(info: ListenerInfo) -> int:
-    acceptors = info.configuration.get("acceptors", ACCEPTORS)
-    return acceptors if isinstance(acceptors, int) else ACCEPTORS

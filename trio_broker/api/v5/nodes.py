@@ -5,16 +5,12 @@ Invariant: there is one node, and it is always listed as running: what does not 
 
 from __future__ import annotations
 
-import os
-import platform
-import resource
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import trio
 from msgspec import Struct
 
+from trio_broker.actors.machine import NO_LIMIT
 from trio_broker.api.context import UNKNOWN_NODE, Api
 from trio_broker.api.formats import memory
 from trio_broker.api.routes import Routes
@@ -24,10 +20,7 @@ from trio_broker.api.v5.stats import Gauges, shown_stats
 routes = Routes("Nodes")
 
 NO_LOG_FILE: Final = "No log file is configured; the log goes to standard error."
-RUNTIME: Final = f"{platform.python_implementation()} {platform.python_version()}/trio {version('trio')}"
 PACKAGE: Final = str(Path(__file__).parents[2])
-NO_LIMIT: Final = 2**31 - 1
-"""What stands for "no limit" where a number is due: tasks are bounded by memory only."""
 
 
 class Node(Struct, kw_only=True):
@@ -48,7 +41,7 @@ class Node(Struct, kw_only=True):
     max_fds: int
     memory_total: str
     memory_used: str
-    process_available: int = NO_LIMIT
+    process_available: int = NO_LIMIT  # tasks are bounded by memory only
     process_used: int
     sys_path: str
     log_path: str
@@ -79,42 +72,23 @@ async def node_stats(api: Api, node: str) -> Gauges:
 
 async def _node(api: Api) -> Node:
     info = await api.questions.node()
-    load1, load5, load15 = (round(load, 2) for load in os.getloadavg())
-    total, used = machine_memory()
+    load1, load5, load15 = (round(load, 2) for load in info.load)
     return Node(
         node=info.name,
         version=api.level,
         trio_broker_version=api.questions.broker_version,
         uptime=info.uptime_ms,
-        otp_release=RUNTIME,
+        otp_release=info.runtime,
         connections=info.sessions,
         live_connections=info.connections,
         cluster_sessions=info.sessions,
         load1=load1,
         load5=load5,
         load15=load15,
-        max_fds=_max_fds(),
-        memory_total=memory(total),
-        memory_used=memory(used),
-        process_used=trio.lowlevel.current_statistics().tasks_living,
+        max_fds=info.max_fds,
+        memory_total=memory(info.memory_total),
+        memory_used=memory(info.memory_used),
+        process_used=info.tasks,
         sys_path=PACKAGE,
         log_path=NO_LOG_FILE if info.log_path is None else info.log_path,
     )
-
-
-def _max_fds() -> int:
-    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return NO_LIMIT if soft == resource.RLIM_INFINITY else soft
-
-
-def machine_memory(path: str = "/proc/meminfo") -> tuple[int, int]:
-    """Bytes of memory of this machine: all of it, and what is used. Without Linux's table: all of it is used by us."""
-    try:
-        with open(path, encoding="ascii") as table:
-            sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in table)}
-        return sizes["MemTotal"], sizes["MemTotal"] - sizes["MemAvailable"]
-    except (OSError, KeyError):
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        # Kibibytes on every system but macOS, which has no /proc either.
-        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return total, largest if platform.system() == "Darwin" else largest * 1024

@@ -16,11 +16,11 @@ from trio_broker.actors.authn.chain import AuthenticatorStatus
 from trio_broker.actors.authz.sources import SourceStatus
 from trio_broker.api.config_types import struct_of
 from trio_broker.api.context import Api
+from trio_broker.api.prometheus_families import TEXT, Groups, exposition
+from trio_broker.api.prometheus_stats import as_json, collect, is_closed
 from trio_broker.api.routes import EVERYBODY, Documented, Reply, Routes
 from trio_broker.api.updates import OVERRIDDEN, change
 from trio_broker.api.v5 import prometheus_others as others
-from trio_broker.api.v5.prometheus_families import TEXT, Groups, exposition
-from trio_broker.api.v5.prometheus_stats import as_json, collect
 from trio_broker.config import to_dict
 from trio_broker.config.model import PrometheusConfig
 
@@ -36,13 +36,9 @@ class ModeQuery(Struct):
     mode: Annotated[Mode, Meta(description="Of this node, of all together, or of each with a `node` label")] = "node"
 
 
-def _is_closed(api: Api) -> bool:
-    return bool(api.questions.settings.config.prometheus.enable_basic_auth)
-
-
 _SCRAPED: Final[dict[str, Any]] = {
     "access": EVERYBODY,
-    "closed": _is_closed,
+    "closed": is_closed,
     "answers": [
         Documented(200, "Text for Prometheus; JSON where `Accept` is exactly that", dict[str, Any]),
         Documented(200, "Text for Prometheus; JSON where `Accept` is exactly that", content_type="text/plain"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from trio_broker.api.v5.prometheus_families import Groups, Kind, gauge, json_rows, labelled
+from trio_broker.api.prometheus_families import Groups, Kind, gauge, json_rows, labelled
 
 __all__ = ["as_json", "auth", "data_integration", "message_transformation", "schema_validation"]
 

@@ -6,8 +6,6 @@ The sender is always `http_api`, without a user name; access rules are not asked
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -15,6 +13,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from trio_broker.actors.questions import NewMessage, Published
 from trio_broker.api.context import Api
 from trio_broker.api.failures import ApiError, invalid
+from trio_broker.api.new_messages import (
+    TURN,
+    BadProperty,
+    PublishProperties,
+    estimated_size,
+    from_base64,
+    properties_of,
+)
 from trio_broker.api.paging import each
 from trio_broker.api.routes import PUBLISHERS, Documented, Reply, Routes
 from trio_broker.errors import ActorGone, AskTimeout, ProtocolError, StoreError
@@ -27,21 +33,6 @@ NO_MATCHING_SUBSCRIBERS: Final = 16
 IMPLEMENTATION_ERROR: Final = 131
 TOPIC_NAME_INVALID: Final = 144
 PACKET_TOO_LARGE: Final = 151
-
-TURN: Final = 1000
-"""Messages of a batch that are routed at once, and stored together; then others have their turn."""
-
-LONGEST_STRING: Final = 65_535
-"""Bytes of UTF-8 that a string of MQTT can hold [MQTT-1.5.4]."""
-
-
-class PublishProperties(Struct, kw_only=True, forbid_unknown_fields=True):
-    payload_format_indicator: Annotated[int, Meta(ge=0, le=1)] | UnsetType = UNSET
-    message_expiry_interval: Annotated[int, Meta(ge=0, le=4_294_967_295, description="Seconds")] | UnsetType = UNSET
-    response_topic: str | UnsetType = UNSET
-    correlation_data: str | UnsetType = UNSET
-    user_properties: dict[str, str] | UnsetType = UNSET
-    content_type: str | UnsetType = UNSET
 
 
 class PublishBody(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -132,62 +123,27 @@ def _message(api: Api, body: PublishBody, path: str) -> NewMessage:
         validate_topic_name(body.topic)
     except ProtocolError:
         raise _refused(TOPIC_NAME_INVALID, "topic_name_invalid") from None
-    payload = body.payload.encode() if body.payload_encoding == "plain" else _from_base64(body.payload)
+    payload = _payload(body)
     properties = Properties() if body.properties is UNSET else _properties(body.properties, f"{path}.properties")
-    if _estimated_size(body.topic, payload, properties) > api.questions.max_packet_size:
+    if estimated_size(body.topic, payload, properties) > api.questions.max_packet_size:
         raise _refused(PACKET_TOO_LARGE, "packet_too_large")
     return NewMessage(body.topic, payload, body.qos, body.retain, properties)
 
 
-def _from_base64(text: str) -> bytes:
+def _payload(body: PublishBody) -> bytes:
+    if body.payload_encoding == "plain":
+        return body.payload.encode()
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):  # ValueError: characters that are not ASCII
-        raise _refused(IMPLEMENTATION_ERROR, f'{{decode_base64_payload_failed,<<"{text[:100]}">>}}') from None
+        return from_base64(body.payload)
+    except ValueError:
+        raise _refused(IMPLEMENTATION_ERROR, f'{{decode_base64_payload_failed,<<"{body.payload[:100]}">>}}') from None
 
 
 def _properties(given: PublishProperties, path: str) -> Properties:
-    properties = Properties()
-    if given.payload_format_indicator is not UNSET:
-        properties["payload_format_indicator"] = given.payload_format_indicator
-    if given.message_expiry_interval is not UNSET:
-        properties["message_expiry_interval"] = given.message_expiry_interval
-    if given.response_topic is not UNSET:
-        try:
-            validate_topic_name(given.response_topic)  # [MQTT-3.3.2-14]
-        except ProtocolError as error:
-            raise invalid(f"{path}.response_topic", error.message) from None
-        properties["response_topic"] = given.response_topic
-    if given.correlation_data is not UNSET:
-        correlation_data = given.correlation_data.encode()
-        if len(correlation_data) > LONGEST_STRING:
-            raise invalid(f"{path}.correlation_data", f"longer than {LONGEST_STRING} bytes")
-        properties["correlation_data"] = correlation_data
-    if given.user_properties is not UNSET:
-        for name, value in given.user_properties.items():
-            _check_string(name, f"{path}.user_properties")
-            _check_string(value, f"{path}.user_properties")
-        properties["user_property"] = list(given.user_properties.items())
-    if given.content_type is not UNSET:
-        _check_string(given.content_type, f"{path}.content_type")
-        properties["content_type"] = given.content_type
-    return properties
-
-
-def _check_string(text: str, path: str) -> None:
-    """What cannot be sent to a subscriber must not get in [MQTT-1.5.4-1, 1.5.4-2]."""
-    if "\0" in text or len(text.encode()) > LONGEST_STRING:
-        raise invalid(path, f"holds U+0000 or is longer than {LONGEST_STRING} bytes")
-
-
-def _estimated_size(topic_name: str, payload: bytes, properties: Properties) -> int:
-    """About the size of the PUBLISH in bytes, never below it."""
-    size = 14 + len(topic_name.encode()) + len(payload)
-    size += sum(5 + len(name.encode()) + len(value.encode()) for name, value in properties.get("user_property", []))
-    size += len(properties.get("correlation_data", b""))
-    for text in (properties.get("response_topic", ""), properties.get("content_type", "")):
-        size += len(text.encode())
-    return size + 3 * len(properties)
+    try:
+        return properties_of(given)
+    except BadProperty as error:
+        raise invalid(f"{path}.{error.field}", error.reason) from None
 
 
 def _refused(reason_code: int, message: str) -> ApiError:

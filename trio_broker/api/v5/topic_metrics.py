@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from trio_broker.actors.topic_metrics import BadTopic, TooMany, TopicFigures
 from trio_broker.api.context import Api
 from trio_broker.api.failures import BAD_REQUEST, Failure
 from trio_broker.api.formats import rfc3339_ms
 from trio_broker.api.routes import Routes
+from trio_broker.api.topic_figures import Figures, figures_of
 from trio_broker.api.updates import OVERRIDDEN, as_text, refusals
 
 routes = Routes("MQTT")
@@ -21,25 +22,6 @@ routes = Routes("MQTT")
 BAD_TOPIC: Final = Failure(400, "BAD_TOPIC", "Topic already registered, or with wildcards")
 EXCEED_LIMIT: Final = Failure(409, "EXCEED_LIMIT", "Max topic metrics count is 512")
 TOPIC_NOT_FOUND: Final = Failure(404, "TOPIC_NOT_FOUND", "Topic not found")
-
-_NAMES: Final = ("in", "out", "qos0.in", "qos0.out", "qos1.in", "qos1.out", "qos2.in", "qos2.out", "dropped")
-
-_Rate = Annotated[float, Meta(description="A second, over the last five or six seconds")]
-
-Figures = defstruct(
-    "TopicMetricsFigures",
-    [
-        (f"messages_{name.replace('.', '_')}_{kind}", hint)
-        for name in _NAMES
-        for kind, hint in (("count", int), ("rate", _Rate))
-    ],
-    rename={
-        f"messages_{name.replace('.', '_')}_{kind}": f"messages.{name}.{kind}"
-        for name in _NAMES
-        for kind in ("count", "rate")
-    },
-    module=__name__,
-)
 
 
 class NewTopic(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -109,5 +91,4 @@ def _found(figures: TopicFigures | None) -> TopicMetric:
 
 
 def _shown(figures: TopicFigures) -> TopicMetric:
-    values = [of[name] for name in _NAMES for of in (figures.counts, figures.rates)]
-    return TopicMetric(topic=figures.topic, create_time=rfc3339_ms(figures.created_at), metrics=Figures(*values))
+    return TopicMetric(topic=figures.topic, create_time=rfc3339_ms(figures.created_at), metrics=figures_of(figures))

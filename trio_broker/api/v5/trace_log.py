@@ -5,7 +5,6 @@ Invariant: the log of a trace is found by the trace, never by a name that came f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable
 from typing import Annotated, Final, TypeVar
 
@@ -72,8 +71,7 @@ async def trace_log_detail(api: Api, name: str) -> list[LogDetail]:
 )
 async def trace_download(api: Api, name: str, query: NodeQuery) -> Reply:
     _check_node(api, query)
-    node = re.sub(r"[^A-Za-z0-9@._-]", "_", api.node_name)
-    packed = await _look(name, api.questions.traces.zipped(name, f"{node}-trace_{name}.log"))
+    packed = await _look(name, api.questions.traces.zipped(name))
     disposition = f'attachment; filename="{name}.zip"'  # there is such a trace, so the name is harmless
     return Reply(200, text=packed, content_type=ZIP, headers={"content-disposition": disposition})
 

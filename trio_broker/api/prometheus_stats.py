@@ -1,4 +1,4 @@
-"""The figures of `GET /prometheus/stats`: which there are, what they are called, and where they come from.
+"""The figures of the broker for Prometheus: which there are, what they are called, and where they come from.
 
 Invariant: each counter and gauge of the broker is under one name here; the names are EMQX's, ours begin with
 `trio_broker_`. What stands for a part of EMQX that is not here is 0.
@@ -6,19 +6,22 @@ Invariant: each counter and gauge of the broker is under one name here; the name
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
 import trio
 
+from trio_broker.actors.machine import machine_memory
 from trio_broker.actors.questions import Questions, Runtime
+from trio_broker.api.context import Api
+from trio_broker.api.formats import by_reason
+from trio_broker.api.prometheus_certificates import expiries
+from trio_broker.api.prometheus_families import Family, Groups, counter, gauge, json_rows
 from trio_broker.api.rates import CpuUse
-from trio_broker.api.v5.nodes import machine_memory
-from trio_broker.api.v5.prometheus_certificates import expiries
-from trio_broker.api.v5.prometheus_families import Family, Groups, counter, gauge, json_rows
 from trio_broker.protocol.reason_codes import ReasonCode
 
-__all__ = ["NOT_EXPORTED", "RENAMED", "as_json", "collect"]
+__all__ = ["NOT_EXPORTED", "RENAMED", "as_json", "collect", "figure_name", "is_closed", "machine"]
 
 PARTS: Final = {
     "packets": ("bytes.", "packets."),
@@ -38,7 +41,7 @@ RENAMED: Final = {
     "messages.dropped.await_pubrel_timeout": "emqx_messages_dropped_expired",
     "connections.refused": "trio_broker_connections_refused",
 }
-NOT_EXPORTED: Final = ("messages.persisted", "messages.validation_", "messages.transformation_")
+NOT_EXPORTED: Final = ("messages.persisted", "messages.validation_", "messages.transformation_", "messages.retained")
 
 CLUSTER_WIDE: Final = ("topics.", "subscriptions.shared.", "retained.")
 """Gauges that are the same on every node: they belong to none."""
@@ -55,13 +58,18 @@ MRIA: Final = (
     "replayq_len",
 )
 
-REASONS: Final[Mapping[int, str]] = {
+REASONS: Final = {
     ReasonCode.SUCCESS: "normal",
     ReasonCode.UNSPECIFIED_ERROR: "tcp_closed",
     ReasonCode.SESSION_TAKEN_OVER: "takenover",
     ReasonCode.ADMINISTRATIVE_ACTION: "kicked",
 }
 """EMQX's words for why a connection ended; the others are called as their reason codes are."""
+
+
+def is_closed(api: Api) -> bool:
+    """Does what is scraped need credentials?"""
+    return bool(api.questions.settings.config.prometheus.enable_basic_auth)
 
 
 async def collect(questions: Questions, cpu: CpuUse, labels: Mapping[str, str]) -> Groups:
@@ -71,14 +79,14 @@ async def collect(questions: Questions, cpu: CpuUse, labels: Mapping[str, str]) 
     runtime = await questions.runtime()
     groups: Groups = {
         "stats": [
-            gauge(_name(name), f"Gauge {name}", value, {} if name.startswith(CLUSTER_WIDE) else labels)
+            gauge(figure_name(name), f"Gauge {name}", value, {} if name.startswith(CLUSTER_WIDE) else labels)
             for name, value in gauges.items()
         ],
-        "metrics": _machine(cpu, runtime, labels),
+        "metrics": machine(cpu, runtime, labels),
     }
     for part, beginnings in PARTS.items():
         groups[part] = [
-            counter(_name(name), f"Counter {name}", value, labels)
+            counter(figure_name(name), f"Counter {name}", value, labels)
             for name, value in counters.items()
             if name.startswith(beginnings) and not name.startswith(NOT_EXPORTED)
         ]
@@ -116,11 +124,13 @@ def as_json(groups: Groups, labels: Mapping[str, str]) -> dict[str, Any]:
     return shown
 
 
-def _name(name: str) -> str:
+def figure_name(name: str) -> str:
+    """What a counter or gauge is called for Prometheus."""
     return RENAMED.get(name, f"emqx_{name.replace('.', '_')}")
 
 
-def _machine(cpu: CpuUse, runtime: Runtime, labels: Mapping[str, str]) -> list[Family]:
+def machine(cpu: CpuUse, runtime: Runtime, labels: Mapping[str, str]) -> list[Family]:
+    """What is about the machine and the process."""
     use, idle = cpu.percent()
     total, used = machine_memory()
     figures = {
@@ -137,9 +147,8 @@ def _machine(cpu: CpuUse, runtime: Runtime, labels: Mapping[str, str]) -> list[F
 
 
 def _reasons(runtime: Runtime, labels: Mapping[str, str]) -> Family:
-    counts: dict[str, int] = {}
-    for code, count in runtime.disconnected.items():
-        reason = REASONS[code] if code in REASONS else ReasonCode(code).name.lower()
-        counts[reason] = counts.get(reason, 0) + count
-    samples = [({"reason": reason, **labels}, count) for reason, count in counts.items()]
+    counts: Counter[int] = Counter()
+    for at_listener in runtime.disconnected.values():
+        counts.update(at_listener)
+    samples = [({"reason": reason, **labels}, count) for reason, count in by_reason(counts, REASONS).items()]
     return Family("emqx_client_disconnected_reason", "counter", "Why connections of clients ended", samples)
