@@ -99,8 +99,8 @@ async def test_a_node_there_is_not(autojump_clock: MockClock, path: str) -> None
     async with running() as live, older(live, "v2") as v2:
         await live.connect("c1")
         answer = await v2.get(path)
-        assert (answer.status_code, answer.content) == (404, b"")
-        assert answer.headers["content-type"].startswith("text/plain")
+        assert (answer.status_code, answer.json()) == (200, {"code": 101, "message": "badrpc"})
+        assert answer.headers["content-type"] == "application/json"
 
 
 @shows("GET /api/v2/clients/:client_id", "DELETE /api/v2/clients/:client_id")

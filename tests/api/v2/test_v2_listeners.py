@@ -147,4 +147,4 @@ async def test_what_the_doors_of_the_api_are_called(autojump_clock: MockClock) -
 async def test_a_node_that_there_is_not(autojump_clock: MockClock) -> None:
     async with running() as live, older(live, "v2") as v2:
         answer = await v2.get("/monitoring/listeners/emq@10.0.0.2")
-        assert (answer.status_code, answer.content) == (404, b"")
+        assert (answer.status_code, answer.json()) == (200, {"code": 101, "message": "badrpc"})

@@ -9,10 +9,11 @@ import msgspec
 from trio_broker.api.dialect import Dialect
 from trio_broker.api.failures import BODY_TIMEOUT, BODY_TOO_LARGE, UNAVAILABLE, USER_TOO_WEAK, Failure
 from trio_broker.api.routes import EVERYBODY, Documented, Route
-from trio_broker.api.v2.envelope import MISSING_PARAMETER, NOT_JSON, UNKNOWN_ERROR, WRONG_TYPE
+from trio_broker.api.v2.envelope import BAD_RPC, MISSING_PARAMETER, NOT_JSON, UNKNOWN_ERROR, WRONG_TYPE
 
 __all__ = ["DIALECT"]
 
+_NODES: Final = frozenset(("node", "node_name"))
 _SCHEMES: Final = {"basicAuth": {"type": "http", "scheme": "basic", "description": "Dashboard user and password"}}
 
 
@@ -30,6 +31,8 @@ class _Two(Dialect):
 
     def failures(self, route: Route) -> list[Failure]:
         failures = [said for failure in route.failures for said in _as_said(failure)]
+        if _NODES.intersection(route.path_names):
+            failures.append(BAD_RPC)
         if route.body is not None:
             failures = [MISSING_PARAMETER, WRONG_TYPE, NOT_JSON, *failures, _said(BODY_TIMEOUT), _said(BODY_TOO_LARGE)]
         if route.access != EVERYBODY:

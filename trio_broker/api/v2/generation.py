@@ -16,14 +16,14 @@ from quart import Request
 
 from trio_broker.actors.dashboard_users import LoginLocked, WrongPassword
 from trio_broker.api.access import basic_credentials, may
-from trio_broker.api.context import Api, Caller
+from trio_broker.api.context import UNKNOWN_NODE, Api, Caller
 from trio_broker.api.documents import documents
 from trio_broker.api.failures import CROSS_SITE, UNAVAILABLE, USER_TOO_WEAK, ApiError
 from trio_broker.api.generation import Generation, address_of, is_own, path_of, read
 from trio_broker.api.routes import EVERYBODY, Found, Reply, Route, Router
 from trio_broker.api.v2 import BASE_PATH, ROUTES
 from trio_broker.api.v2.dialect import DIALECT
-from trio_broker.api.v2.envelope import MISSING_PARAMETER, NOT_JSON, UNKNOWN_ERROR, WRONG_TYPE
+from trio_broker.api.v2.envelope import BAD_RPC, MISSING_PARAMETER, NOT_JSON, UNKNOWN_ERROR, WRONG_TYPE
 from trio_broker.api.v2.status import outside
 
 LEVEL: Final = "2.3.11"
@@ -99,6 +99,8 @@ class GenerationTwo(Generation):
         if error.status == UNAVAILABLE.status or error.status in (403, 408, 413):
             message = body.get("message", "") if isinstance(body, dict) else ""
             return Reply(error.status, {"code": UNKNOWN_ERROR.code, "message": message}, headers=error.headers)
+        if error.status == UNKNOWN_NODE.status:
+            return Reply(200, BAD_RPC.error().body)  # a node that is not there cannot be asked
         return _NOT_FOUND
 
 
