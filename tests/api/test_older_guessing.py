@@ -75,6 +75,27 @@ async def test_an_application_is_not_locked_out_by_others(autojump_clock: MockCl
         assert status(await api.get("/brokers")) == 200
 
 
+async def test_a_secret_that_somebody_chose_can_be_guessed_a_few_times_only(mock_clock: MockClock) -> None:
+    async with running() as live, older(live, "v4", user=True) as api:
+        made = {"app_id": "pump-app", "secret": "summer", "status": True, "name": "Pumps"}
+        assert (await api.post("/apps", json=made)).json()["code"] == 0
+        right = ("pump-app", "summer")
+        assert status(await api.get("/brokers", auth=right)) == 200
+        for number in range(3):
+            assert status(await api.get("/brokers", auth=("pump-app", f"wrong-{number}"))) == 401
+        for number in range(2):
+            assert status(await live.api.get("/nodes", auth=("pump-app", f"wrong-{number}"))) == 401
+        assert [status(await one.get(path, auth=right)) for one, path in ((api, "/brokers"), (live.api, "/nodes"))] == [
+            401,
+            401,
+        ]
+        assert status(await api.get("/brokers", auth=ADMIN)) == 200
+        async with at(live, "v4", "10.0.0.9") as elsewhere:
+            assert status(await elsewhere.get("/brokers", auth=right)) == 200
+        mock_clock.jump(601)
+        assert status(await api.get("/brokers", auth=right)) == 200
+
+
 @both
 async def test_known_and_unknown_names_cost_the_same_work(
     mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, name: str

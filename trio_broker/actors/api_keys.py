@@ -18,6 +18,7 @@ import msgspec
 from attrs import define, evolve, field
 from msgspec import Struct
 
+from trio_broker.actors.login_guard import LoginGuard
 from trio_broker.actors.slow_hash import Line, SlowHash
 from trio_broker.actors.verified_secrets import VerifiedSecrets
 from trio_broker.errors import TrioBrokerError
@@ -68,6 +69,8 @@ class ApiKey:
     """None: the key is of the bootstrap file, which has its secret."""
     app_name: str | None = None
     """What it is called as an application of EMQX 4, where names may be anything; None: as it is called here."""
+    is_chosen: bool = False
+    """Somebody thought of its secret: it may be guessed, so wrong ones lock it, as they lock a user."""
 
     def is_expired(self, now: int) -> bool:
         return self.expired_at is not None and self.expired_at <= now
@@ -84,6 +87,7 @@ class _Body(Struct, kw_only=True, forbid_unknown_fields=True):
     expired_at: int | None
     hash: SlowHash | None
     app_name: str | None = None
+    is_chosen: bool = False
 
 
 class NameTaken(TrioBrokerError):
@@ -112,6 +116,7 @@ class ApiKeys:
         self._of_file: dict[str, _Body] = {}
         self._line = Line()
         self._secrets = VerifiedSecrets(self._line)
+        self._guard = LoginGuard()
         for name, document in core.documents.of(DOCUMENTS).items():
             try:
                 body = msgspec.convert(document, _Body)
@@ -130,16 +135,18 @@ class ApiKeys:
     async def check(self, api_key: str, secret: str, address: str = "") -> Role | None:
         """The role of the key; None when there is no such key, it is not to be used, or the secret is wrong.
 
+        A secret that somebody has chosen is not looked at for a time after too many wrong ones from that `address`.
         Raises TooBusy where so many unknown secrets are checked, of this `address` or of all, that this one has to
         wait too long.
         """
         key = self._usable(api_key)
-        if key is None:
+        if key is None or self._is_locked(key, address):
             return None
         known = self._secrets.known(key.name, secret)
-        if known is not None or key.hash is None:
-            return key.role if known else None
-        if not await self._secrets.verify(key.name, key.hash, secret, address):
+        if known:
+            return key.role
+        if known is not None or key.hash is None or not await self._secrets.verify(key.name, key.hash, secret, address):
+            self._was_wrong(key, address)
             return None
         now = self._usable(api_key)
         if now is None or now.hash is not key.hash:
@@ -147,10 +154,21 @@ class ApiKeys:
         self._secrets.remember(key.name, secret)
         return now.role
 
-    def is_slow(self, api_key: str, secret: str) -> bool:
+    def is_slow(self, api_key: str, secret: str, address: str = "") -> bool:
         """Does `check` ask a slow hash about these?"""
         key = self._usable(api_key)
-        return key is not None and key.hash is not None and self._secrets.known(key.name, secret) is None
+        if key is None or key.hash is None or self._is_locked(key, address):
+            return False
+        return self._secrets.known(key.name, secret) is None
+
+    def _is_locked(self, key: ApiKey, address: str) -> bool:
+        return key.is_chosen and self._guard.is_locked(_guarded(key), address, self._core.clock.now())
+
+    def _was_wrong(self, key: ApiKey, address: str) -> None:
+        if key.is_chosen:
+            core = self._core
+            if self._guard.failed(_guarded(key), address, core.clock.now(), core.settings.config.dashboard):
+                log.warning("too many wrong secrets for the API key %s from %s: locked", key.name, address or "here")
 
     # -- to be managed ------------------------------------------------------------------------------------------
 
@@ -196,6 +214,7 @@ class ApiKeys:
             hash = await self._line.work(SlowHash.made, made.api_secret)
         self._check_new(name, api_key)  # somebody may have been faster
         key = ApiKey(name, made.api_key, role, desc, enable, self.now(), expired_at, hash, app_name)
+        key = evolve(key, is_chosen=api_secret is not None)
         self._put(key)
         self._secrets.remember(name, made.api_secret)
         await self._core.durable()
@@ -236,6 +255,7 @@ class ApiKeys:
             raise KeyOfFile(name)
         del self._keys[name]
         self._secrets.forget(name)
+        self._guard.forgive(_guarded(key))
         self._index()
         self._core.documents.delete(DOCUMENTS, name)
         await self._core.durable()
@@ -292,9 +312,15 @@ class ApiKeys:
             expired_at=key.expired_at,
             hash=key.hash,
             app_name=key.app_name,
+            is_chosen=key.is_chosen,
         )
         self._core.documents.put(DOCUMENTS, key.name, msgspec.to_builtins(body))
 
     def _index(self) -> None:
         """Of two keys that are called the same, the one of the file is meant."""
         self._by_api_key = {key.api_key: key for key in sorted(self._keys.values(), key=lambda key: key.hash is None)}
+
+
+def _guarded(key: ApiKey) -> str:
+    """What stands for it where user names stand, whatever it is called."""
+    return hashlib.sha256(key.api_key.encode()).hexdigest()

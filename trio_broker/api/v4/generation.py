@@ -99,7 +99,7 @@ class GenerationFour(Generation):
         if shown is None:
             return None
         keys, users = self.api.questions.api_keys, self.api.questions.dashboard_users
-        was_slow = keys.is_slow(*shown)
+        was_slow = keys.is_slow(*shown, address)
         role = await keys.check(*shown, address)
         if role is not None:
             return Caller(role, address)
