@@ -1,11 +1,13 @@
 """Who has sent too many wrong passwords.
 
 Invariant: what is locked is a user name from one address, never the user: nobody can lock out somebody who is
-elsewhere. No more is remembered than `MOST` entries; the oldest go first. Names that no user can have count as one.
+elsewhere. No more is remembered than `MOST` entries; the oldest go first. Of a name that no user can have a digest is
+remembered, which is short.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import OrderedDict
 from functools import lru_cache
@@ -43,8 +45,9 @@ def place_of(address: str) -> str:
 
 
 def _key(username: str, address: str) -> tuple[str, str]:
-    """A name of any length is not kept."""
-    return username if username_fault(username) is None else "", place_of(address)
+    if username_fault(username) is not None:
+        username = "#" + hashlib.sha256(username.encode("utf-8", "surrogatepass")).hexdigest()
+    return username, place_of(address)
 
 
 class LoginGuard:
